@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT
+// The consistent-hash ring: keys to nodes, so that a change of membership moves only what it must.
+//
+// With `hash % n`, going from 100 nodes to 101 moves 99 % of all keys. On a ring each node owns arcs of
+// the circle of hashes, the arcs that end at its points; a new node takes its share out of the arcs of
+// all others, 1/101 of the keys, and each of them moves to the new node only.
+//
+//            A                      A                 a key belongs to the first point clockwise;
+//        ·───●───·              ·───●───·             N takes the arcs that end at its points,
+//      C●         ●B    add N  C●         ●B          nothing else changes its owner
+//       │         │    ─────▶   N●        ●N
+//      B●         ●A           B●         ●A
+//        ·───●───·              ·───●───·
+//            C                      C
+//
+// hash_ring = Placement x Lookup. The placement (placement.hpp) says where nodes and keys land; the lookup
+// (lookup.hpp) says how the circle is searched. They are independent: the lookup never changes an answer.
+//
+//   operation                100 nodes x 160 points   in general
+//   ----------------------   ----------------------   ------------------------------------------------
+//   find(key)                3 ns + the key's hash    O(1) with `indexed`; noexcept, allocates nothing
+//   find_n(key, n nodes)     10 ns for 3              O(n) points visited on average
+//   add, remove, reweight    50 µs                    O(points): merges, then indexes
+//   assign (all at once)     200 µs                   O(points): sorts by distribution
+//   memory                   18 bytes a point hot, 26 in all (64-bit positions)
+//
+// The order in which nodes were added never matters to `find`. If two points fall on one position, the
+// node with the lesser identity (the hash of its name) owns it. A node of positive weight has at least
+// one point. Limits: 65,535 nodes, 2^28 points.
+//
+// When not to use it: for a fixed number of shards that only ever grows at the end, `jump` needs no
+// memory; if nodes fail rarely and balance matters most, `maglev` (both router.hpp).
+// Source: Karger et al. (1997); virtual nodes: Dabek et al., CFS (2001). Thread safety: as a container:
+// const members may run concurrently, others need exclusion. For change under running readers: shared_ring.
+//
+//   cairn::hash_ring<std::string> ring;              // 64-bit positions, 160 points a node, indexed
+//   ring.add("cache-a");
+//   ring.add("cache-b", 2);                          // twice the share
+//   std::string const& owner = ring.find("user:42");
+//   std::array<std::string const*, 2> replicas{};    // the owner and the next distinct node
+//   auto const found = ring.find_n("user:42", replicas);
+//   bool const good = found == 2 && *replicas[0] == owner;
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "detail/assert.hpp"
+#include "detail/ring_points.hpp"
+#include "lookup.hpp"
+#include "placement.hpp"
+
+namespace cairn {
+
+/// @tparam Node      what a key is sent to: a name, an address, a number. Anything the placement hashes.
+/// @tparam Lookup    how the circle is searched (lookup.hpp). Never changes an answer.
+/// @tparam Placement where nodes and keys land (placement.hpp). All processes must agree on it.
+template <class Node = std::string, class Lookup = indexed, class Placement = virtual_nodes<>>
+    requires ring_placement<Placement, Node> && lookup_strategy<Lookup, typename Placement::position_type>
+class hash_ring {
+    // The last step of a change must not fail, or the ring would be left between two memberships.
+    static_assert(std::is_nothrow_move_constructible_v<Node> && std::is_nothrow_move_assignable_v<Node>);
+
+  public:
+    using node_type = Node;
+    using lookup_type = Lookup;
+    using placement_type = Placement;
+    using position_type = typename Placement::position_type;
+
+    /// A node and its weight: its share of the keys relative to the others.
+    struct member {
+        Node node;
+        std::int64_t weight = 1;
+    };
+
+    static constexpr std::size_t max_nodes = 65'535;
+    static constexpr std::size_t max_points = std::size_t{1} << 28;
+
+    hash_ring() = default;
+    explicit hash_ring(Placement placement) : placement_(std::move(placement)) {}
+
+    /// A ring of these nodes. @throws as assign.
+    explicit hash_ring(std::vector<member> members, Placement placement = Placement{})
+        : placement_(std::move(placement)) {
+        assign(std::move(members));
+    }
+    hash_ring(std::initializer_list<Node> nodes) {
+        std::vector<member> members;
+        for (Node const& node : nodes) members.push_back({node, 1});
+        assign(std::move(members));
+    }
+
+    // ---- Lookup. `noexcept`, no allocation, concurrent. References live until the ring changes. ----
+
+    /// The node that owns `key`. Precondition: !empty(). O(1) with `indexed`.
+    template <class Key>
+    [[nodiscard]] Node const& find(Key const& key) const noexcept {
+        return members_[find_index(key)].node;
+    }
+
+    /// The node that owns `key`, or null if the ring is empty.
+    template <class Key>
+    [[nodiscard]] Node const* try_find(Key const& key) const noexcept {
+        return empty() ? nullptr : &find(key);
+    }
+
+    /// The same as a number: the place of the node in members(). Precondition: !empty().
+    template <class Key>
+    [[nodiscard]] std::size_t find_index(Key const& key) const noexcept {
+        return owner_of(placement_.position(key));
+    }
+
+    /// The place in members() of the node that owns a position of the circle. Precondition: !empty().
+    [[nodiscard]] std::size_t owner_of(position_type position) const noexcept {
+        CAIRN_ASSERT(!empty());
+        return owners_[index_.successor(position)];
+    }
+
+    /// The preference list of `key`: the distinct nodes met clockwise from it, the owner first, as many as
+    /// `out` has room for and the ring has nodes. Returns how many. Visits n points and a few more for
+    /// small n; to list all N nodes takes O(N log N) points on average.
+    template <class Key>
+    std::size_t find_n(Key const& key, std::span<Node const*> out) const noexcept {
+        std::size_t const wanted = std::min(out.size(), size());
+        std::size_t found = 0;
+        if (wanted == 0) return 0;
+        walk(key, [&](std::size_t node) {
+            out[found++] = &members_[node].node;
+            return found == wanted;
+        });
+        return found;
+    }
+
+    /// Calls visit(i) for the distinct nodes members()[i] clockwise from `key`, the owner first, until one
+    /// call returns true or all nodes were met. Precondition: !empty().
+    template <class Key, std::predicate<std::size_t> Visit>
+    void walk(Key const& key, Visit&& visit) const noexcept(noexcept(visit(std::size_t{}))) {
+        CAIRN_ASSERT(!empty());
+        detail::seen_nodes seen;
+        std::size_t point = index_.successor(placement_.position(key));
+        for (std::size_t met = 0; met < size(); point = point + 1 == points() ? 0 : point + 1) {
+            if (!seen.insert(owners_[point], size())) continue;
+            if (visit(std::size_t{owners_[point]})) return;
+            ++met;
+        }
+    }
+
+    /// The owners of many keys: out[i] = &find(keys[i]). Hashes a block of keys before it looks them up,
+    /// which is up to a tenth faster than one by one. Preconditions: !empty(), out.size() >= keys.size().
+    template <class Key>
+    void find_each(std::span<Key const> keys, std::span<Node const*> out) const noexcept {
+        CAIRN_ASSERT(out.size() >= keys.size());
+        constexpr std::size_t block = 32;
+        position_type positions[block];
+        for (std::size_t done = 0; done < keys.size(); done += block) {
+            std::size_t const now = std::min(block, keys.size() - done);
+            for (std::size_t i = 0; i < now; ++i) positions[i] = placement_.position(keys[done + i]);
+            for (std::size_t i = 0; i < now; ++i) out[done + i] = &members_[owner_of(positions[i])].node;
+        }
+    }
+
+    // ---- Membership. Strong guarantee: after an exception the ring is as it was. O(points). ----
+
+    /// Adds a node with weight * (points per weight) points.
+    /// @throws std::invalid_argument for a node that is there already, or a weight that the placement
+    /// refuses (zero, negative, absurd); std::length_error beyond max_nodes or max_points.
+    void add(Node node, std::int64_t weight = 1) {
+        std::uint64_t const identity = placement_.identity(node);
+        if (index_of(identity) != size()) throw_duplicate(node, identity);
+        std::size_t const count = placement_.points(weight);
+        check_limits(size() + 1, points() + count);
+        members_.reserve(size() + 1);
+        identities_.reserve(size() + 1);
+        auto const identity_of = [&](std::size_t owner) {
+            return owner < size() ? identities_[owner] : identity;
+        };
+        auto const added = points_of(identity, size(), count);
+        replace_points(detail::merge<position_type>(positions(), owners_, added, identity_of));
+        members_.push_back({std::move(node), weight});
+        identities_.push_back(identity);
+    }
+
+    /// Removes a node; the nodes behind it in members() move up by one.
+    /// @throws std::invalid_argument if the ring does not have it.
+    void remove(Node const& node) {
+        std::size_t const gone = require(node);
+        replace_points(
+            detail::without<position_type>(positions(), owners_, static_cast<std::uint16_t>(gone), 1));
+        members_.erase(members_.begin() + static_cast<std::ptrdiff_t>(gone));
+        identities_.erase(identities_.begin() + static_cast<std::ptrdiff_t>(gone));
+    }
+
+    /// Changes a node's weight. Growing adds points to those it has, shrinking takes its last ones away,
+    /// so keys move only to it or only from it. @throws std::invalid_argument as add, or if unknown.
+    void reweight(Node const& node, std::int64_t weight) {
+        std::size_t const changed = require(node);
+        std::size_t const count = placement_.points(weight);
+        check_limits(size(), points() - placement_.points(members_[changed].weight) + count);
+        auto const others =
+            detail::without<position_type>(positions(), owners_, static_cast<std::uint16_t>(changed), 0);
+        auto const added = points_of(identities_[changed], changed, count);
+        auto const identity_of = [&](std::size_t owner) { return identities_[owner]; };
+        replace_points(detail::merge<position_type>(others.positions, others.owners, added, identity_of));
+        members_[changed].weight = weight;
+    }
+
+    /// Replaces all members at once. Sorts the points by distribution: some 8 times faster than std::sort.
+    /// @throws std::invalid_argument for a duplicate or a bad weight; std::length_error beyond the limits.
+    void assign(std::vector<member> members) {
+        std::vector<std::uint64_t> identities;
+        std::size_t total = 0;
+        for (member const& one : members) {
+            identities.push_back(placement_.identity(one.node));
+            total += placement_.points(one.weight);
+            check_limits(identities.size(), total);
+        }
+        refuse_duplicates(members, identities);
+        point_list points{std::vector<position_type>(total), std::vector<std::uint16_t>(total)};
+        for (std::size_t i = 0, next = 0; i < members.size(); ++i)
+            for (std::size_t k = 0, count = placement_.points(members[i].weight); k < count; ++k, ++next) {
+                points.positions[next] = placement_.point(identities[i], k);
+                points.owners[next] = static_cast<std::uint16_t>(i);
+            }
+        auto const identity_of = [&](std::size_t owner) { return identities[owner]; };
+        replace_points(detail::sort_points(points, identity_of));
+        members_ = std::move(members);
+        identities_ = std::move(identities);
+    }
+
+    // ---- What the ring is. ----
+
+    [[nodiscard]] bool empty() const noexcept { return members_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return members_.size(); }
+    [[nodiscard]] std::size_t points() const noexcept { return owners_.size(); }
+    [[nodiscard]] std::span<member const> members() const noexcept { return members_; }
+    [[nodiscard]] Node const& node(std::size_t i) const noexcept { return members_[i].node; }
+    [[nodiscard]] bool contains(Node const& node) const noexcept {
+        return index_of(placement_.identity(node)) != size();
+    }
+    [[nodiscard]] Placement const& placement() const noexcept { return placement_; }
+
+    /// The sorted positions of all points, and for each the place of its owner in members().
+    [[nodiscard]] std::span<position_type const> positions() const noexcept { return index_.positions(); }
+    [[nodiscard]] std::span<std::uint16_t const> owners() const noexcept { return owners_; }
+    /// The identity of members()[i], which does not depend on i.
+    [[nodiscard]] std::uint64_t identity(std::size_t i) const noexcept { return identities_[i]; }
+
+    /// The bytes that lookups touch: the index and the owners. A ring should fit in a cache by this number.
+    [[nodiscard]] std::size_t hot_bytes() const noexcept {
+        return index_.hot_bytes() + owners_.size() * sizeof(std::uint16_t);
+    }
+
+    /// The share of the circle that each node owns, in the order of members(): computed from the arcs, not
+    /// sampled; sums to 1. O(points).
+    [[nodiscard]] std::vector<double> shares() const {
+        std::vector<position_type> arcs(size(), 0);  // modulo the circle: a sum of 0 is nothing, or all
+        position_type from = points() == 0 ? position_type{0} : positions().back();
+        for (std::size_t i = 0; i < points(); from = positions()[i++])
+            arcs[owners_[i]] = static_cast<position_type>(arcs[owners_[i]] + (positions()[i] - from));
+        std::vector<double> shares(size());
+        for (std::size_t i = 0; i < size(); ++i) shares[i] = detail::fraction_of_circle(arcs[i]);
+        if (!empty() && std::ranges::all_of(arcs, [](position_type arc) { return arc == 0; }))
+            shares[owners_[0]] = 1.0;  // one owner of the whole circle
+        return shares;
+    }
+
+    /// A hash of the whole placement: every point and the identity of its owner. Two processes whose
+    /// fingerprints are equal route every key alike. The same on all machines, for all lookups. O(points).
+    [[nodiscard]] std::uint64_t fingerprint() const noexcept {
+        xxh3 const mix;
+        std::uint64_t print = mix(points());
+        for (std::size_t i = 0; i < points(); ++i)
+            print = mix(print, positions()[i], identities_[owners_[i]]);
+        return print;
+    }
+
+  private:
+    // Invariants: owners_[i] owns the arc that ends at positions()[i]; points are sorted by position, then
+    // by identity of the owner; members_ and identities_ run parallel; each member has at least one point.
+
+    using point_list = detail::point_list<position_type>;
+
+    [[nodiscard]] std::size_t index_of(std::uint64_t identity) const noexcept {
+        return static_cast<std::size_t>(std::ranges::find(identities_, identity) - identities_.begin());
+    }
+    [[nodiscard]] std::size_t require(Node const& node) const {
+        std::uint64_t const identity = placement_.identity(node);
+        std::size_t const found = index_of(identity);
+        if (found == size())
+            throw std::invalid_argument("cairn::hash_ring: unknown node " + detail::show(node, identity));
+        return found;
+    }
+    [[noreturn]] static void throw_duplicate(Node const& node, std::uint64_t identity) {
+        throw std::invalid_argument("cairn::hash_ring: duplicate node " + detail::show(node, identity));
+    }
+    static void refuse_duplicates(std::vector<member> const& members,
+                                  std::vector<std::uint64_t> const& identities) {
+        std::vector<std::size_t> order(members.size());
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        auto const identity = [&](std::size_t i) { return identities[i]; };
+        std::ranges::sort(order, {}, identity);
+        auto const twice = std::ranges::adjacent_find(order, {}, identity);
+        if (twice != order.end()) throw_duplicate(members[*twice].node, identities[*twice]);
+    }
+    static void check_limits(std::size_t nodes, std::size_t points) {
+        if (nodes > max_nodes)
+            throw std::length_error("cairn::hash_ring: at most 65,535 nodes, not " + std::to_string(nodes));
+        if (points > max_points)
+            throw std::length_error("cairn::hash_ring: at most 2^28 points, not " + std::to_string(points));
+    }
+    [[nodiscard]] point_list points_of(std::uint64_t identity, std::size_t owner, std::size_t count) const {
+        point_list list{std::vector<position_type>(count),
+                        std::vector<std::uint16_t>(count, static_cast<std::uint16_t>(owner))};
+        for (std::size_t i = 0; i < count; ++i) list.positions[i] = placement_.point(identity, i);
+        std::ranges::sort(list.positions);
+        return list;
+    }
+    void replace_points(point_list points) {
+        index_ = typename Lookup::template index<position_type>(std::move(points.positions));
+        owners_ = std::move(points.owners);
+    }
+
+    Placement placement_{};
+    std::vector<member> members_;
+    std::vector<std::uint64_t> identities_;
+    std::vector<std::uint16_t> owners_;
+    typename Lookup::template index<position_type> index_;
+};
+
+/// One arc of the circle whose keys change their node: all positions from `first` to `last`, both included.
+template <class Node, class Position>
+struct moved_arc {
+    Node from;
+    Node to;
+    Position first;
+    Position last;
+    [[nodiscard]] double share() const noexcept {
+        return detail::fraction_of_circle(static_cast<Position>(last - first)) +
+               detail::fraction_of_circle(Position{1});
+    }
+};
+
+/// What a change of membership moves: the arcs in ascending order, neighbours joined where both nodes are
+/// the same, and their sum as a share of all keys.
+template <class Node, class Position>
+struct rebalancing {
+    std::vector<moved_arc<Node, Position>> arcs;
+    double share = 0;
+};
+
+/// The plan that takes the keys from where `before` has them to where `after` looks for them. Exact: a key
+/// changes its node if and only if its position lies in one of the arcs. O(points of both).
+/// @throws std::invalid_argument if a ring is empty, or if the two place keys differently.
+template <class Node, class Before, class After, class Placement>
+[[nodiscard]] rebalancing<Node, typename Placement::position_type> moved(
+    hash_ring<Node, Before, Placement> const& before, hash_ring<Node, After, Placement> const& after) {
+    using position = typename Placement::position_type;
+    if (before.empty() || after.empty())
+        throw std::invalid_argument("cairn::moved: an empty ring owns no keys");
+    if (!(before.placement() == after.placement()))
+        throw std::invalid_argument("cairn::moved: the rings place keys differently, so every key may move");
+    rebalancing<Node, position> plan;
+    std::size_t b = 0;  // the next point of each ring, at or after `first`
+    std::size_t a = 0;
+    for (position first = 0;;) {
+        while (b < before.points() && before.positions()[b] < first) ++b;
+        while (a < after.points() && after.positions()[a] < first) ++a;
+        position last =
+            std::numeric_limits<position>::max();  // the arc past the last point belongs to the first
+        if (b < before.points()) last = std::min(last, before.positions()[b]);
+        if (a < after.points()) last = std::min(last, after.positions()[a]);
+        std::size_t const from = before.owners()[b < before.points() ? b : 0];
+        std::size_t const to = after.owners()[a < after.points() ? a : 0];
+        if (before.identity(from) != after.identity(to)) {
+            plan.share += detail::fraction_of_circle(static_cast<position>(last - first)) +
+                          detail::fraction_of_circle(position{1});
+            bool const joins = !plan.arcs.empty() && plan.arcs.back().last + 1 == first &&
+                               plan.arcs.back().from == before.node(from) &&
+                               plan.arcs.back().to == after.node(to);
+            if (joins)
+                plan.arcs.back().last = last;
+            else
+                plan.arcs.push_back({before.node(from), after.node(to), first, last});
+        }
+        if (last == std::numeric_limits<position>::max()) return plan;
+        first = static_cast<position>(last + 1);
+    }
+}
+
+}  // namespace cairn
