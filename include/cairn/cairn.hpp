@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// All of cairn in one include, for trying things out. A program includes what it uses.
+#pragma once
+
+#include "bounded_loads.hpp"
+#include "hash.hpp"
+#include "hash_ring.hpp"
+#include "lookup.hpp"
+#include "placement.hpp"
+#include "router.hpp"
+#include "search.hpp"
+#include "shared_ring.hpp"
+#include "table_router.hpp"
+#include "version.hpp"
