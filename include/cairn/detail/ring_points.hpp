@@ -129,14 +129,24 @@ template <class Position>
                                            std::span<std::uint16_t const> owners, std::uint16_t gone,
                                            std::uint16_t renumber) {
     std::size_t const n = positions.size();
-    point_list<Position> rest{std::vector<Position>(n), std::vector<std::uint16_t>(n)};
+    point_list<Position> rest;
+    rest.positions.reserve(n);
+    rest.owners.resize(n);
     std::size_t kept = 0;
-    for (std::size_t i = 0; i < n; ++i) {  // always writes, then steps on or not: no branch to mispredict
-        rest.positions[kept] = positions[i];
-        rest.owners[kept] = static_cast<std::uint16_t>(owners[i] - (owners[i] > gone ? renumber : 0));
-        kept += owners[i] != gone;
+    std::size_t run = 0;  // the positions from here on are not copied yet; they go in whole runs
+    auto const copy_until = [&](std::size_t end) {
+        rest.positions.insert(rest.positions.end(), positions.begin() + static_cast<std::ptrdiff_t>(run),
+                              positions.begin() + static_cast<std::ptrdiff_t>(end));
+        run = end + 1;
+    };
+    for (std::size_t i = 0; i < n; ++i) {
+        rest.owners[kept++] = static_cast<std::uint16_t>(owners[i] - (owners[i] > gone ? renumber : 0));
+        if (owners[i] == gone) [[unlikely]] {
+            copy_until(i);
+            --kept;
+        }
     }
-    rest.positions.resize(kept);
+    copy_until(n);
     rest.owners.resize(kept);
     return rest;
 }
