@@ -143,7 +143,7 @@ answer question_build(context& ctx) {
                "µs", "points");
     for (auto const name : {"anew", "add", "remove", "copy"})
         rings.column(name, name == std::string_view("anew") ? "baseline" : "ours");
-    for (std::size_t const nodes : {10, 30, 100, 300, 1'000}) {
+    for (std::size_t const nodes : {10U, 30U, 100U, 300U, 1'000U}) {
         progress("build: rings of " + std::to_string(nodes) + " nodes");
         (void)measure_changes<std::uint64_t>(ctx, nodes, &rings);
     }

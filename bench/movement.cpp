@@ -35,7 +35,7 @@ answer question_movement(context& ctx) {
     grown.column("1 / (n + 1), the least", "baseline");
     grown.column("modulo", "baseline");
     for (auto const name : {"ring", "jump", "rendezvous", "maglev", "anchor"}) grown.column(name, "ours");
-    for (std::size_t const n : {2, 5, 10, 20, 50, 100, 200, 500}) {
+    for (std::size_t const n : {2U, 5U, 10U, 20U, 50U, 100U, 200U, 500U}) {
         progress("movement: " + std::to_string(n) + " nodes and one more");
         auto const before = default_nodes(n).items;
         auto const after = default_nodes(n + 1).items;

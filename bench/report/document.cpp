@@ -148,8 +148,10 @@ table read_table(json const& object) {
     result.columns.resize(longest);
     for (auto& row : result.rows) {
         row.resize(longest);
-        for (cell& c : row)
+        for (cell& c : row) {
             if (c.text.empty()) c.text = "-";
+            if (longest <= 2) c.winner = false;
+        }
     }
     return result;
 }

@@ -60,7 +60,8 @@ struct table {
     std::vector<std::vector<cell>> rows;  // each as long as `columns`
 };
 
-/// The table as a full rectangle: rows and header are padded to the longest of them.
+/// The table as a full rectangle: rows and header are padded to the longest of them. Where there is one
+/// contestant only, there is no winner.
 [[nodiscard]] table read_table(json const& object);
 
 /// The values of a chart as a table: a row for each x in ascending order, a column for each series.

@@ -229,7 +229,7 @@ std::string body(json const& report) {
     for (std::string const& sentence : document::summary(report))
         summary += (summary.empty() ? "" : " ") + sentence;
     result += element("p", summary, "class=\"summary\"");
-    std::string contents, questions;
+    std::string contents, questions, hint;
     anchors anchors;
     auto const& all = document::items(report, "questions");
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -240,7 +240,11 @@ std::string body(json const& report) {
         questions += question_element(all[i], anchor, i);
     }
     if (!contents.empty()) result += "<nav aria-label=\"Questions\">\n<ol>\n" + contents + "</ol>\n</nav>\n";
-    result += "</header>\n<main>\n";
+    if (questions.find("data-chart=") != std::string::npos)
+        hint =
+            "Point at a plot for its values. Click a name to hide its line. Drag over an area to zoom in, "
+            "double-click to zoom out.";
+    result += element("p", hint, "class=\"hint\"") + "</header>\n<main>\n";
     result += questions.empty() ? "<p>There are no results in this document.</p>\n" : questions;
     return result + "</main>\n";
 }

@@ -545,10 +545,11 @@ function draw(host, chart, styles) {
     plot.redraw(false, true);
   };
   paint();
-  new ResizeObserver(() => {
+  // In the next frame: to change the size inside the observer's callback would be reported as an error.
+  new ResizeObserver(() => requestAnimationFrame(() => {
     const next = size();
     if (next.width !== plot.width) plot.setSize(next);
-  }).observe(host);
+  })).observe(host);
 
   return { chart, plot, all, state, paint };
 }

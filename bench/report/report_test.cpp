@@ -502,6 +502,12 @@ TEST(Report, RaggedRowsBecomeARectangle) {
     }
 }
 
+TEST(Report, ASoleContestantIsNoWinner) {
+    json const table = {{"columns", {"points", "ring"}}, {"rows", {{cell("1"), cell("2.94", true)}}}};
+    EXPECT_EQ(terminal(document_of(table)).find('*'), std::string::npos);
+    EXPECT_EQ(report::html_page(document_of(table)).find("class=\"wins\""), std::string::npos);
+}
+
 // Any value of a document may be missing or of another type: one at a time is replaced.
 TEST(Report, AnyFieldMayBeOfAnyType) {
     json document =

@@ -175,8 +175,8 @@ class directory {
         for (entry const& one : entries_)
             if (moved[one.node] == changed.size())
                 detail::refuse("directory", "node " + detail::node_name(node(one.node)) + " still has keys");
-        for (entry& one : entries_) one.node = moved[one.node];
         fallback_ = std::move(changed.fallback_);
+        for (entry& one : entries_) one.node = moved[one.node];
     }
 
   private:
