@@ -46,7 +46,7 @@ answer question_balance(context& ctx) {
                    "points per node");
     uneven.column("ring", "ours");
     deviation.column("ring", "ours");
-    deviation.column("1 / sqrt(points)", "baseline");
+    deviation.column("1 / sqrt(points)", "reference");
     std::size_t const sets = ctx.quick ? 5 : 20;
     for (std::size_t const points : {1U, 4U, 10U, 40U, 100U, 160U, 250U, 500U, 1'000U, 2'000U}) {
         progress("balance: " + std::to_string(points) + " points a node");

@@ -142,9 +142,7 @@ void run(options const& chosen) {
     if (!figures.empty()) document["questions"].push_back(figures_of(figures));
     document["notes"].push_back(count(static_cast<double>(ctx.checked)) +
                                 " answers were compared with their reference before anything was timed.");
-    document["notes"].push_back(
-        "Times are medians over " + std::to_string(ctx.rounds) +
-        " rounds; all contestants of a row ran in turn in each round, on fresh queries.");
+    document["notes"].push_back("All contestants of a row ran in turn in each round, on fresh queries.");
 
     cairn::report::write_terminal(std::cout, document, terminal_colour(), terminal_width());
     if (!chosen.json.empty())

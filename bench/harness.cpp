@@ -204,14 +204,14 @@ nlohmann::json grid::table() const {
         row.push_back({{"text", count(x)}});
         for (series const* one : shown)
             for (point const& p : one->points)
-                if (p.x == x) best = std::min(best, p.y.median);
+                if (p.x == x && one->role != "reference") best = std::min(best, p.y.median);
         for (series const* one : shown) {
             nlohmann::json cell = {{"text", "-"}};
             for (point const& p : one->points)
                 if (p.x == x) {
                     cell = {{"text", number(p.y.median)}};
                     if (p.y.high > p.y.low) cell["spread"] = number(p.y.low) + " to " + number(p.y.high);
-                    if (p.y.median <= best) cell["winner"] = true;
+                    if (p.y.median <= best && one->role != "reference") cell["winner"] = true;
                 }
             row.push_back(std::move(cell));
         }
@@ -228,7 +228,8 @@ nlohmann::json grid::chart(std::vector<std::string> why) const {
         nlohmann::json points = nlohmann::json::array();
         for (point const& p : one.points)
             points.push_back({{"x", p.x}, {"y", p.y.median}, {"lo", p.y.low}, {"hi", p.y.high}});
-        lines.push_back({{"name", one.name}, {"role", one.role}, {"points", points}});
+        std::string const drawn = one.role == "reference" ? "baseline" : one.role;
+        lines.push_back({{"name", one.name}, {"role", drawn}, {"points", points}});
     }
     return {{"id", id_},
             {"title", title_},

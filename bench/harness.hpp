@@ -95,7 +95,8 @@ class grid {
           unit_(std::move(unit)),
           x_label_(std::move(x_label)) {}
 
-    /// Declares a column. `role` is "ours", "peer" or "baseline".
+    /// Declares a column. `role` is "ours", "peer", "baseline", or "reference": a line to compare with that
+    /// takes no part in the contest.
     void column(std::string name, std::string role);
     /// Adds a value; the same x as before stays in the same row.
     void add(double x, std::string const& name, summary value);

@@ -32,7 +32,7 @@ answer question_movement(context& ctx) {
 
     grid grown("movement-add", "Share of the keys that move when one node is added", "share of the keys",
                "nodes before");
-    grown.column("1 / (n + 1), the least", "baseline");
+    grown.column("1 / (n + 1), the least", "reference");
     grown.column("modulo", "baseline");
     for (auto const name : {"ring", "jump", "rendezvous", "maglev", "anchor"}) grown.column(name, "ours");
     for (std::size_t const n : {2U, 5U, 10U, 20U, 50U, 100U, 200U, 500U}) {

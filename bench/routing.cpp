@@ -190,7 +190,7 @@ template <class Key>
 }
 
 void declare_columns(grid& cells) {
-    cells.column("hash only", "baseline");
+    cells.column("hash only", "reference");
     for (auto const name : {"ring", "ring, find_each", "ring, 32 bit"}) cells.column(name, "ours");
     for (auto const name : {"ring, std::lower_bound", "ring, std::map", "modulo"})
         cells.column(name, "baseline");
@@ -267,7 +267,7 @@ answer question_routing(context& ctx) {
                                "table of 131 KB, the ring a load from its index and one from its owners.",
                                "jump rises with the logarithm of the nodes, rendezvous with their number. A "
                                "ring over std::lower_bound "
-                               "or std::map pays for a search; over `indexed` it does not."}),
+                               "or std::map pays for a search; over indexed it does not."}),
           string_cells.chart(
               {"With strings the hash, and the memory that the keys lie in, cost more than the routing, so "
                "the differences shrink."})}},

@@ -32,7 +32,8 @@ static_assert(std::is_constructible_v<cairn::bounded_loads<cairn::hash_ring<int,
 __extension__ using wide = unsigned __int128;
 
 /// ceil((1 + epsilon) * keys * weight / weights), at most `keys`, as one writes it down if one has the bits.
-std::size_t capacity_by_definition(double epsilon, std::size_t keys, std::int64_t weight, std::int64_t weights) {
+std::size_t capacity_by_definition(double epsilon, std::size_t keys, std::int64_t weight,
+                                   std::int64_t weights) {
     wide const factor = (wide{1} << 20) + static_cast<wide>(std::llround(epsilon * 1048576.0));
     wide const unit = static_cast<wide>(weights) << 20;
     wide const exact = (factor * keys * static_cast<wide>(weight) + unit - 1) / unit;
@@ -123,8 +124,8 @@ TEST(BoundedLoads, AKeyGoesToTheFirstNodeWithRoomWhateverWasPlacedAndReleased) {
                 ASSERT_EQ(placed.back(), expected) << "seed " << seed << " step " << step;
                 // The bound, for the one load that has grown. Others may be above it after releases.
                 ASSERT_LE(loads.load(expected),
-                          capacity_by_definition(epsilon, loads.total(), loads.ring().members()[expected].weight,
-                                                 weights))
+                          capacity_by_definition(epsilon, loads.total(),
+                                                 loads.ring().members()[expected].weight, weights))
                     << "seed " << seed << " step " << step;
             }
             ASSERT_EQ(loads.total(), placed.size());
@@ -141,9 +142,9 @@ TEST(BoundedLoads, CapacityIsTheFormula) {
         balancer loads(weighted_nodes(random), epsilon);
         for (int i = 0; i < 200; ++i) {
             for (std::size_t node = 0; node < loads.ring().size(); ++node)
-                ASSERT_EQ(loads.capacity(node),
-                          capacity_by_definition(epsilon, loads.total() + 1, loads.ring().members()[node].weight,
-                                                 weights_of(loads.ring())))
+                ASSERT_EQ(loads.capacity(node), capacity_by_definition(epsilon, loads.total() + 1,
+                                                                       loads.ring().members()[node].weight,
+                                                                       weights_of(loads.ring())))
                     << "seed " << seed;
             static_cast<void>(loads.assign(i));
         }
@@ -167,8 +168,10 @@ TEST(BoundedLoads, WeightsBeyond32BitsAreExact) {
         EXPECT_EQ(loads.capacity(node), capacity_by_definition(epsilon, 3001, weight, 3 * big + 1));
         EXPECT_LE(loads.load(node), capacity_by_definition(epsilon, 3000, weight, 3 * big + 1));
     }
-    EXPECT_THROW(cairn::bounded_loads(big_ring(members{{0, std::int64_t{1} << 44}}), epsilon), std::invalid_argument);
-    EXPECT_THROW(cairn::bounded_loads(big_ring(members{{0, std::int64_t{1} << 43}, {1, std::int64_t{1} << 43}}), epsilon),
+    EXPECT_THROW(cairn::bounded_loads(big_ring(members{{0, std::int64_t{1} << 44}}), epsilon),
+                 std::invalid_argument);
+    EXPECT_THROW(cairn::bounded_loads(
+                     big_ring(members{{0, std::int64_t{1} << 43}, {1, std::int64_t{1} << 43}}), epsilon),
                  std::invalid_argument);
     EXPECT_NO_THROW(cairn::bounded_loads(big_ring(members{{0, std::int64_t{1} << 43}}), epsilon));
 }
@@ -176,7 +179,8 @@ TEST(BoundedLoads, WeightsBeyond32BitsAreExact) {
 TEST(BoundedLoads, AGreatEpsilonIsThePlainRing) {
     for (double const epsilon : {100.0, 1e6, 1e12, 1e18, std::numeric_limits<double>::max()}) {
         balancer loads(equal_nodes(100, 100), epsilon);
-        for (int key = 0; key < 5000; ++key) ASSERT_EQ(loads.assign(key), loads.ring().find_index(key)) << epsilon;
+        for (int key = 0; key < 5000; ++key)
+            ASSERT_EQ(loads.assign(key), loads.ring().find_index(key)) << epsilon;
     }
 }
 
@@ -252,7 +256,8 @@ TEST(BoundedLoads, ReplaceKeepsTheLoadsOfNodesThatStayAndCountsTheKeysOfThoseTha
             std::vector<ring::member> members;
             for (int i = 0; i < 14; ++i)
                 if (random() % 2 == 0)
-                    members.push_back({"node-" + std::to_string(i), 1 + static_cast<std::int64_t>(random() % 9)});
+                    members.push_back(
+                        {"node-" + std::to_string(i), 1 + static_cast<std::int64_t>(random() % 9)});
             if (members.empty()) members.push_back({"node-0", 1});
             std::ranges::shuffle(members, random);
             ring const next(std::move(members), cairn::virtual_nodes<>{3});

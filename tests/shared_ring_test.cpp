@@ -302,14 +302,16 @@ TEST(SharedRing, EveryLookupUnderChurnAnswersFromOnePublishedVersion) {
     for (std::size_t i = 1; i <= updates; ++i) {
         one.update([&](ring& next) {
             bool const remove = next.size() == 12 || (next.size() > 2 && random() % 2 == 0);
-            if (remove) next.remove(std::string(next.node(random() % next.size())));
+            if (remove)
+                next.remove(std::string(next.node(random() % next.size())));
             else
                 next.add("n" + std::to_string(4 + i), 1 + static_cast<std::int64_t>(random() % 3));
             write_down(i, next);
         });
         waiting = std::max(waiting, one.retired());
         std::size_t const before = rounds.load();
-        while (i % 4 == 0 && rounds.load() == before) std::this_thread::yield();  // let readers come in between
+        while (i % 4 == 0 && rounds.load() == before)
+            std::this_thread::yield();  // let readers come in between
     }
     done = true;
     for (std::thread& thread : threads) thread.join();

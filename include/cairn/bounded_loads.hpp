@@ -7,8 +7,8 @@
 //
 //     key ──▶ A 11/11 full ──▶ B 7/11 has room: the key goes to B, which now holds 8
 //
-// Only a few keys walk on, and a node's arrival or departure still moves few of them (all keys placed again in
-// the same order, by a capacity that grows with them):
+// Only a few keys walk on, and a node's arrival or departure still moves few of them (all keys placed again
+// in the same order, by a capacity that grows with them):
 //
 //   100 nodes x 100 points, 10,000 keys    fullest / mean    nodes looked at    moved when one node leaves
 //   -----------------------------------    --------------    ---------------    --------------------------
@@ -34,11 +34,11 @@
 // smaller capacities, and after replace() other shares; nodes above them are not emptied (moving a key
 // is the caller's business), they only get no more keys: compare load(i) with capacity(i).
 //
-// When not to use it: the answer depends on what was placed before, so two processes with counters of their own
-// route differently, and a key must be remembered with its node to find it again. It suits a balancer that
-// places connections or jobs; for a cache that many clients share, give the ring more points (placement.hpp).
-// Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (2016; SODA 2018).
-// Thread safety: as a container: const members may run concurrently, others need exclusion.
+// When not to use it: the answer depends on what was placed before, so two processes with counters of their
+// own route differently, and a key must be remembered with its node to find it again. It suits a balancer
+// that places connections or jobs; for a cache that many clients share, give the ring more points
+// (placement.hpp). Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (2016;
+// SODA 2018). Thread safety: as a container: const members may run concurrently, others need exclusion.
 //
 //   cairn::hash_ring<std::string> const ring{"cache-a", "cache-b", "cache-c"};
 //   cairn::bounded_loads balancer(ring, 0.25);            // no node above 1.25 times its share
@@ -79,10 +79,12 @@ class bounded_loads {
 
     /// No keys are placed. `epsilon` is rounded to the nearest multiple of 2^-20, but not to zero; from some
     /// size on (one less than the number of equal nodes) it bounds nothing.
-    /// @throws std::invalid_argument for an empty ring, for an epsilon that is not positive or not finite, or if
-    /// the weights sum to 2^44 or more.
+    /// @throws std::invalid_argument for an empty ring, for an epsilon that is not positive or not finite, or
+    /// if the weights sum to 2^44 or more.
     bounded_loads(Ring ring, double epsilon)
-        : factor_(checked_factor(epsilon)), ring_(std::move(ring)), shares_(shares_of(ring_, factor_)),
+        : factor_(checked_factor(epsilon)),
+          ring_(std::move(ring)),
+          shares_(shares_of(ring_, factor_)),
           loads_(ring_.size(), 0) {}
 
     // ---- Placing keys. ----
@@ -162,14 +164,16 @@ class bounded_loads {
         return loads_[node];
     }
 
-    /// How many keys a node may hold once the next key is placed, by the formula at the head of this file, but
-    /// not more than all of them, total() + 1. O(64). @throws std::out_of_range for a place that no node has.
+    /// How many keys a node may hold once the next key is placed, by the formula at the head of this file,
+    /// but not more than all of them, total() + 1. O(64). @throws std::out_of_range for a place that no node
+    /// has.
     [[nodiscard]] std::size_t capacity(std::size_t node) const {
         check(node);
         std::size_t low = 0;
         for (std::size_t high = total_ + 1; low < high;) {  // the least load without room
             std::size_t const middle = low + (high - low) / 2;
-            if (has_room(node, middle)) low = middle + 1;
+            if (has_room(node, middle))
+                low = middle + 1;
             else
                 high = middle;
         }
@@ -180,17 +184,19 @@ class bounded_loads {
     [[nodiscard]] std::size_t total() const noexcept { return total_; }
 
     /// The epsilon that is used: a multiple of 2^-20.
-    [[nodiscard]] double epsilon() const noexcept { return std::ldexp(static_cast<double>(factor_ - one), -20); }
+    [[nodiscard]] double epsilon() const noexcept {
+        return std::ldexp(static_cast<double>(factor_ - one), -20);
+    }
 
   private:
-    // Invariants: the ring is not empty; loads_ and shares_.rates run parallel to its members; total_ is the sum
-    // of loads_; factor_ is (1 + epsilon) * 2^20.
+    // Invariants: the ring is not empty; loads_ and shares_.rates run parallel to its members; total_ is the
+    // sum of loads_; factor_ is (1 + epsilon) * 2^20.
     //
     // A load is below ceil(x) exactly if it is below x, since it is an integer. So with
     //     rate = (1 + epsilon) * 2^20 * w   and   unit = 2^20 * W   a node has room if and only if
     //     load * unit < (m + 1) * rate
-    // which needs no division. A rate above unit would allow more keys than there are; it is cut to unit, which
-    // changes no answer and keeps both products below 2^128.
+    // which needs no division. A rate above unit would allow more keys than there are; it is cut to unit,
+    // which changes no answer and keeps both products below 2^128.
 
     static constexpr std::uint64_t one = std::uint64_t{1} << 20;
     static constexpr std::uint64_t max_weights = std::uint64_t{1} << 44;
@@ -237,13 +243,15 @@ class bounded_loads {
     }
 
     static share_table shares_of(Ring const& ring, std::uint64_t factor) {
-        if (ring.empty()) throw std::invalid_argument("cairn::bounded_loads: an empty ring has no room for keys");
+        if (ring.empty())
+            throw std::invalid_argument("cairn::bounded_loads: an empty ring has no room for keys");
         std::uint64_t weights = 0;
         for (auto const& member : ring.members()) {
             auto const weight = static_cast<std::uint64_t>(member.weight);
             if (weight >= max_weights - weights)
-                throw std::invalid_argument("cairn::bounded_loads: the weights must sum to less than 2^44, not " +
-                                            std::to_string(weights) + " + " + std::to_string(weight) + " and more");
+                throw std::invalid_argument(
+                    "cairn::bounded_loads: the weights must sum to less than 2^44, not " +
+                    std::to_string(weights) + " + " + std::to_string(weight) + " and more");
             weights += weight;
         }
         share_table shares{one * weights, {}};

@@ -101,6 +101,8 @@ class hash_ring {
         for (Node const& node : nodes) members.push_back({node, 1});
         assign(std::move(members));
     }
+    /// The same with weights. (Without it {{"a", 1}, {"b", 2}} would be two strings, of one and two letters.)
+    hash_ring(std::initializer_list<member> members) { assign(std::vector<member>(members)); }
 
     // ---- Lookup. `noexcept`, no allocation, concurrent. References live until the ring changes. ----
 
@@ -374,6 +376,8 @@ template <class Node, class Before, class After, class Placement>
     rebalancing<Node, position> plan;
     std::size_t b = 0;  // the next point of each ring, at or after `first`
     std::size_t a = 0;
+    std::size_t last_from = 0;  // the nodes of the arc found last
+    std::size_t last_to = 0;
     for (position first = 0;;) {
         while (b < before.points() && before.positions()[b] < first) ++b;
         while (a < after.points() && after.positions()[a] < first) ++a;
@@ -387,12 +391,13 @@ template <class Node, class Before, class After, class Placement>
             plan.share += detail::fraction_of_circle(static_cast<position>(last - first)) +
                           detail::fraction_of_circle(position{1});
             bool const joins = !plan.arcs.empty() && plan.arcs.back().last + 1 == first &&
-                               plan.arcs.back().from == before.node(from) &&
-                               plan.arcs.back().to == after.node(to);
+                               from == last_from && to == last_to;
             if (joins)
                 plan.arcs.back().last = last;
             else
                 plan.arcs.push_back({before.node(from), after.node(to), first, last});
+            last_from = from;
+            last_to = to;
         }
         if (last == std::numeric_limits<position>::max()) return plan;
         first = static_cast<position>(last + 1);

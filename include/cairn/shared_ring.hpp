@@ -10,7 +10,8 @@
 //     reader   version still 7? yes: my snapshot, no lock        no: take the new one, once
 //
 // The version is one number on a cache line of its own that is written only when membership changes. Between
-// two changes all cores keep that line, and `get()` is one load and a comparison: it writes nothing, to no one.
+// two changes all cores keep that line, and `get()` is one load and a comparison: it writes nothing, to no
+// one.
 //
 //   what guards a lookup, one thread    costs       and with many readers
 //   ---------------------------------   ---------   --------------------------------------------------
@@ -129,8 +130,10 @@ class shared_ring {
     // Invariants:
     // - current_ is never null, and the ring it points to was not written to since it was published.
     // - current_ and version_ change together, inside `swapping_`: whoever holds it sees a pair that belongs
-    //   together. Only the holder of `writing_` changes them, so that holder may read them without `swapping_`.
-    // - Nobody constructs, changes or frees a ring while holding `swapping_`: it is held for a few instructions.
+    //   together. Only the holder of `writing_` changes them, so that holder may read them without
+    //   `swapping_`.
+    // - Nobody constructs, changes or frees a ring while holding `swapping_`: it is held for a few
+    // instructions.
     // - A published ring is in current_ or in retired_ until free_unused() finds that nobody else has it.
     // The locks are taken in the order writing_, swapping_.
 
@@ -151,15 +154,16 @@ class shared_ring {
     std::shared_ptr<Ring const> publish(std::shared_ptr<Ring const> next) {
         std::lock_guard const lock(swapping_);
         current_.swap(next);
-        // The load may be relaxed: only the holder of writing_ stores, and that is us. The store is release for
-        // those who read version(), see there. Readers need no order from it: if the number is unchanged they
-        // use what they already have, and if it changed they come for the pointer through `swapping_`.
+        // The load may be relaxed: only the holder of writing_ stores, and that is us. The store is release
+        // for those who read version(), see there. Readers need no order from it: if the number is unchanged
+        // they use what they already have, and if it changed they come for the pointer through `swapping_`.
         version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
         return next;
     }
 
     /// Precondition: writing_ is held. Why the count may be trusted, although use_count() is a relaxed load:
-    /// - It is not 1 too early. A reader raised the count inside `swapping_` while the ring was current; publish()
+    /// - It is not 1 too early. A reader raised the count inside `swapping_` while the ring was current;
+    /// publish()
     ///   took `swapping_` later, so this load comes after that increment and sees it or a later value.
     /// - It does not rise from 1 again. New references are made from current_, which is another ring by now,
     ///   or from somebody else's reference, and there is none.
@@ -207,11 +211,12 @@ class shared_ring<Ring>::reader {
     /// taking or publishing it, the one this reader has. Waits for the short lock only if it has none,
     /// which is at the first call after release().
     [[nodiscard]] Ring const& get() noexcept {
-        // relaxed: the number only says whether to ask again. An equal number means the snapshot that we hold,
-        // whose contents came to us through `swapping_`; for another one we go through `swapping_` again.
-        // Coherence of a single atomic is enough for "never backwards", and for this: a thread that has heard
-        // of an update, by whatever synchronises, does not read an older number here.
-        if (owner_->version_.load(std::memory_order_relaxed) != version_) [[unlikely]] renew();
+        // relaxed: the number only says whether to ask again. An equal number means the snapshot that we
+        // hold, whose contents came to us through `swapping_`; for another one we go through `swapping_`
+        // again. Coherence of a single atomic is enough for "never backwards", and for this: a thread that
+        // has heard of an update, by whatever synchronises, does not read an older number here.
+        if (owner_->version_.load(std::memory_order_relaxed) != version_) [[unlikely]]
+            renew();
         return *snapshot_;
     }
 
@@ -251,7 +256,8 @@ class shared_ring<Ring>::reader {
 
     void renew() noexcept {
         std::unique_lock lock(owner_->swapping_, std::defer_lock);
-        if (!snapshot_) lock.lock();
+        if (!snapshot_)
+            lock.lock();
         else if (!lock.try_lock())
             return;  // somebody is at it; what we have will do for this call
         take(std::move(lock));
@@ -259,7 +265,8 @@ class shared_ring<Ring>::reader {
 
     void take(std::unique_lock<std::mutex> lock) noexcept {
         std::shared_ptr<Ring const> fresh = owner_->current_;
-        version_ = owner_->version_.load(std::memory_order_relaxed);  // stored only inside `swapping_`, which we hold
+        version_ = owner_->version_.load(
+            std::memory_order_relaxed);  // stored only inside `swapping_`, which we hold
         lock.unlock();
         snapshot_ = std::move(fresh);  // the old ring is current or in retired_: this is never its last owner
     }
