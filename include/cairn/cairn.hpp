@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bounded_loads.hpp"
+#include "directory.hpp"
 #include "hash.hpp"
 #include "hash_ring.hpp"
 #include "lookup.hpp"
@@ -10,5 +11,6 @@
 #include "router.hpp"
 #include "search.hpp"
 #include "shared_ring.hpp"
+#include "slots.hpp"
 #include "table_router.hpp"
 #include "version.hpp"

@@ -31,7 +31,7 @@
 // after the other. With the bounds in the cell the second wait is gone; on a Zen 3 core with 16,384 points
 // that took latency from 14 ns to 11 ns, and 64-bit positions became as fast as 32-bit ones.
 // When not to use it: for positions that are not hashes, or to insert one point at a time (the index is
-// rebuilt, 16,384 points in some 30 µs). Thread safety: immutable, any number of threads may read.
+// rebuilt, 16,384 points in some 50 µs). Thread safety: immutable, any number of threads may read.
 //
 //   std::vector<std::uint64_t> circle{10, 20, 1ULL << 63};   // sorted, duplicates allowed
 //   cairn::indexed::index<std::uint64_t> const lookup{circle};

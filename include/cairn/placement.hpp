@@ -51,7 +51,8 @@
 namespace cairn {
 
 /// What a ring asks of a placement: the position of a key, the identity of a node, how many points a
-/// weight is worth, and where point i of a node lies. Equal placements place everything equally.
+/// weight is worth (at least one, or an exception), and where point i of a node lies. Equal placements
+/// place everything equally.
 template <class Placement, class Node>
 concept ring_placement = std::copyable<Placement> && std::equality_comparable<Placement> &&
                          requires(Placement const& placement, Node const& node, std::uint64_t identity) {

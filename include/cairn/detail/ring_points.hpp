@@ -10,9 +10,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -183,19 +180,6 @@ class seen_nodes {
 template <class Position>
 [[nodiscard]] double fraction_of_circle(Position arc) noexcept {
     return std::ldexp(static_cast<double>(arc), -std::numeric_limits<Position>::digits);
-}
-
-/// How an error names a node: its text or number, shortened; of other types only the hash is known.
-template <class Node>
-[[nodiscard]] std::string show(Node const& node, std::uint64_t identity) {
-    if constexpr (std::is_convertible_v<Node const&, std::string_view>) {
-        std::string_view const text = node;
-        return '"' + std::string(text.substr(0, 80)) + (text.size() > 80 ? "...\"" : "\"");
-    } else if constexpr (std::is_integral_v<Node>) {
-        return std::to_string(node);
-    } else {
-        return "with the hash " + std::to_string(identity);
-    }
 }
 
 }  // namespace cairn::detail

@@ -8,8 +8,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
+
+#include "node_name.hpp"
 
 namespace cairn::detail {
 
@@ -26,19 +27,6 @@ namespace cairn::detail {
     x = (x ^ x >> 30) * 0xbf58'476d'1ce4'e5b9;
     x = (x ^ x >> 27) * 0x94d0'49bb'1331'11eb;
     return x ^ x >> 31;
-}
-
-/// How an error names a node: its text, shortened, or its number.
-template <class Node>
-[[nodiscard]] std::string node_name(Node const& node) {
-    if constexpr (std::is_convertible_v<Node const&, std::string_view>) {
-        std::string_view const text = node;
-        return '"' + std::string(text.substr(0, 80)) + (text.size() > 80 ? "...\"" : "\"");
-    } else if constexpr (std::is_integral_v<Node>) {
-        return std::to_string(node);
-    } else {
-        return "(of a type without a printable name)";
-    }
 }
 
 [[noreturn]] inline void refuse(std::string_view router, std::string const& why) {
