@@ -10,18 +10,18 @@
 //
 // All strategies give this one answer. They differ in what a CPU has to wait for:
 //
-//   strategy     a lookup costs                                    wins
+//   strategy     a lookup costs                                    beats
 //   -----------  ------------------------------------------------  ---------------------------------
-//   linear       n/2 compares, one misprediction (the exit)        latency up to about 32 points
-//   linear_simd  n compares, four at a time, no branch             8 to 48 points, small code
+//   linear       n/2 compares, one misprediction (the exit)        standard (g++), up to 50 points
+//   linear_simd  n compares, four at a time, no branch             binary, from 16 to 50 points
 //   standard     log2 n compares, half of them mispredicted (g++)  nothing; it is what people write
-//   binary       log2 n compares as conditional moves, no branch   1 to 4 points; least memory
-//   eytzinger    as binary, in breadth-first order, prefetched     binary's rings past the L2 cache
-//   stree        log17 n blocks of 16, counted four at a time      4 to 16 points
+//   binary       log2 n compares as conditional moves, no branch   all, up to 4 points; least memory
+//   eytzinger    as binary, in breadth-first order, prefetched     binary, past the L2 cache
+//   stree        log17 n blocks of 16, counted four at a time      binary, at 16 points and in latency
 //   tree         log2 n pointers to follow (std::map)              nothing; the usual textbook ring
 //
 // Misprediction is the cost to look at: about 5 ns, as much as 15 compares. It explains why a linear
-// scan beats std::lower_bound up to some 100 points (one misprediction against log2(n)/2), although
+// scan beats std::lower_bound up to some 50 points (one misprediction against log2(n)/2), although
 // both run in the first-level cache; and why it loses to a search that has no branch to mispredict.
 // For anything larger than a few points `indexed` (lookup.hpp) beats everything in this file: it
 // computes where to look and does not search. Measure with `cairn-compare lookup`.
