@@ -113,7 +113,7 @@ void run(options const& chosen) {
     ctx.nodes = nodes.items;
     ctx.user_nodes = !chosen.nodes.empty();
     ctx.quick = chosen.quick;
-    ctx.rounds = chosen.rounds != 0 ? chosen.rounds : chosen.quick ? 5 : 11;
+    ctx.rounds = chosen.rounds != 0 ? chosen.rounds : chosen.quick ? 5 : 31;
     ctx.milliseconds = chosen.quick ? 0.5 : 2.0;
 
     pin_to_one_core();
@@ -169,7 +169,7 @@ int main(int argc, char** argv) {
     app.add_option("--nodes", chosen.nodes, "a file of your nodes, one a line");
     app.add_option("--json", chosen.json, "write the results as JSON to this file");
     app.add_option("--html", chosen.html, "write the page to this file");
-    app.add_option("--rounds", chosen.rounds, "rounds a table (11; 5 with --quick)")
+    app.add_option("--rounds", chosen.rounds, "rounds a table (31; 5 with --quick)")
         ->check(CLI::Range(3, 1'001));
     app.add_flag("--quick", chosen.quick, "fewer sizes and rounds: a look, not a measurement");
     CLI11_PARSE(app, argc, argv);

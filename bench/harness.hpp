@@ -26,7 +26,7 @@ struct context {
     std::vector<std::string> nodes;  // the user's, or node-0 … node-99
     bool user_nodes = false;
     bool quick = false;
-    std::size_t rounds = 11;
+    std::size_t rounds = 31;
     double milliseconds = 2.0;  // the length of one timed run
     std::uint64_t checked = 0;  // answers compared before anything was timed
 };

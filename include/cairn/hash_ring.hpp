@@ -19,7 +19,7 @@
 //   operation                100 nodes x 160 points   in general
 //   ----------------------   ----------------------   ------------------------------------------------
 //   find(key)                3 ns + the key's hash    O(1) with `indexed`; noexcept, allocates nothing
-//   find_n(key, n nodes)     10 ns for 3              O(n) points visited on average
+//   find_n(key, n nodes)     17 ns for 3              O(n) points visited on average
 //   add, remove, reweight    50 µs                    O(points): merges, then indexes
 //   assign (all at once)     200 µs                   O(points): sorts by distribution
 //   memory                   10 bytes a point hot, 18 in all (64-bit positions; 16,000 points)
@@ -160,8 +160,8 @@ class hash_ring {
         }
     }
 
-    /// The owners of many keys: out[i] = &find(keys[i]). Hashes a block of keys before it looks them up,
-    /// which is up to a tenth faster than one by one. Preconditions: !empty(), out.size() >= keys.size().
+    /// The owners of many keys: out[i] = &find(keys[i]). Hashes a block of keys before it looks them up: as
+    /// fast as one by one with g++ 12, 1.4 times as fast with clang 19. Preconditions: !empty(), out.size() >= keys.size().
     template <class Key>
     void find_each(std::span<Key const> keys, std::span<Node const*> out) const noexcept {
         CAIRN_ASSERT(out.size() >= keys.size());
