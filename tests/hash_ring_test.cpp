@@ -465,6 +465,7 @@ TEST(HashRing, TakesAnyNodeThatItsHashTakes) {
     cairn::hash_ring<int> numbers{1, 2, 3};
     expect_error<std::invalid_argument>("duplicate node 2", [&] { numbers.add(2); });
     cairn::hash_ring<rack> racks{rack::left, rack::right};
+    expect_error<std::invalid_argument>("duplicate node 2", [&] { racks.add(rack::right); });
     EXPECT_EQ(racks.find("k") == rack::left ? 1 : 2,
               (cairn::hash_ring<int>{1, 2}.find("k")));  // enums hash by value
     cairn::hash_ring<machine, cairn::indexed, cairn::virtual_nodes<std::uint64_t, machine_hash>> machines;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <span>
@@ -214,6 +215,90 @@ TEST(LookupMemory, IndexedTouchesAtMostTenBytesAPointAndIndexedLineLess) {
                   10 * n + 16)
             << n;
     }
+}
+
+template <class Combination>
+class EditableLookup : public testing::Test {};
+
+using editable_combinations =
+    testing::Types<combination<cairn::indexed, std::uint32_t>, combination<cairn::indexed, std::uint64_t>,
+                   combination<cairn::indexed_line, std::uint32_t>,
+                   combination<cairn::indexed_line, std::uint64_t>,
+                   combination<cairn::adaptive, std::uint32_t>, combination<cairn::adaptive, std::uint64_t>>;
+TYPED_TEST_SUITE(EditableLookup, editable_combinations, strategy_name);
+
+/// Puts random points in and takes random ones out, in place where the index allows it and else anew, as a
+/// ring does; after each step every position and both its neighbours have the successor that they should.
+TYPED_TEST(EditableLookup, ChangesInPlaceLikeAnIndexBuiltAnew) {
+    using position = typename TypeParam::position;
+    using index_type = typename TypeParam::lookup::template index<position>;
+    static_assert(cairn::editable_index<index_type, position>);
+    constexpr auto max = std::numeric_limits<position>::max();
+    std::mt19937_64 random{20260103};
+    std::size_t in_place = 0;
+    std::size_t anew = 0;
+    for (int round = 0; round < 60; ++round) {
+        int const kind = round % 5;
+        auto const draw = [&] {
+            auto const any = static_cast<position>(random() >> (64 - std::numeric_limits<position>::digits));
+            if (kind == 1) return static_cast<position>(any % 3000);           // one bucket, the first
+            if (kind == 2) return static_cast<position>(max - any % 3000);     // one bucket, the last
+            if (kind == 3) return static_cast<position>(any % 5 * (max / 4));  // five values
+            if (kind == 4) return static_cast<position>(any / 4 + max / 3);    // empty at both ends
+            return any;
+        };
+        std::vector<position> sorted(random() % (round % 2 == 0 ? 40 : 4000) + 1);
+        for (position& p : sorted) p = draw();
+        std::ranges::sort(sorted);
+        index_type index{sorted};
+        for (int step = 0; step < 30; ++step) {
+            std::vector<std::uint32_t> ranks;
+            std::vector<position> points;
+            std::vector<position> after;
+            bool const insert = random() % 2 == 0;
+            std::size_t const some = 1 + random() % (round % 3 == 0 ? 3 : 160);
+            if (insert) {
+                for (std::size_t i = 0; i < some; ++i) points.push_back(draw());
+                std::ranges::sort(points);
+                for (position const p : points)
+                    ranks.push_back(
+                        static_cast<std::uint32_t>(std::ranges::lower_bound(sorted, p) - sorted.begin()));
+                std::ranges::merge(sorted, points, std::back_inserter(after));
+            } else {
+                bool const ends = random() % 4 == 0;  // the first and the last point are special
+                for (std::uint32_t i = 0; i < sorted.size(); ++i)
+                    if (ends ? i == 0 || i + 2 >= sorted.size() : random() % sorted.size() < some) {
+                        ranks.push_back(i);
+                        points.push_back(sorted[i]);
+                    } else {
+                        after.push_back(sorted[i]);
+                    }
+                if (after.empty()) continue;
+            }
+            if (!index.can_become(after.size())) {
+                index = index_type{after};
+                ++anew;
+            } else if (insert) {
+                index.reserve(after.size());
+                index.insert(ranks, points);
+                ++in_place;
+            } else {
+                index.erase(ranks, points);
+                ++in_place;
+            }
+            sorted = after;
+            ASSERT_TRUE(std::ranges::equal(index.positions(), sorted));
+            std::vector<position> queries{0, max};
+            for (position const p : sorted)
+                queries.insert(queries.end(),
+                               {p, static_cast<position>(p + 1), static_cast<position>(p - 1), draw()});
+            for (position const h : queries)
+                ASSERT_EQ(index.successor(h), oracle<position>(sorted, h))
+                    << "round " << round << ", step " << step << ", hash " << h;
+        }
+    }
+    EXPECT_GT(in_place, 100U);
+    EXPECT_GT(anew, 50U);
 }
 
 }  // namespace

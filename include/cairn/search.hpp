@@ -89,6 +89,8 @@ class sorted_positions {
         CAIRN_ASSERT(positions_.size() < std::numeric_limits<std::uint32_t>::max());
     }
     [[nodiscard]] std::span<Position const> span() const noexcept { return positions_; }
+    /// For an index that changes in place; it keeps them sorted.
+    [[nodiscard]] std::vector<Position>& edit() noexcept { return positions_; }
     [[nodiscard]] Position const* data() const noexcept { return positions_.data(); }
     [[nodiscard]] std::size_t size() const noexcept { return positions_.size(); }
     [[nodiscard]] std::size_t bytes() const noexcept { return positions_.size() * sizeof(Position); }
