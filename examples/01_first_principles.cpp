@@ -7,15 +7,18 @@
 // down, or compute it. This program does both, and measures what each one costs.
 #include <cairn/hash.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <iomanip>
 #include <iostream>
-#include <limits>
-#include <new>
-#include <string>
+#include <memory>
+#include <numeric>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -107,6 +110,33 @@ int main() {
     check(by_mixing[0] < 113'000 && by_mixing[1] < 113'000 && by_mixing[2] < 113'000,
           "with mixing, each gets a third");
 
+    // Is the number itself always bad? No: only if the step and the number of servers share a factor. A
+    // hash that is sometimes good is the worst kind, for it passes the test and fails the customer.
+    std::cout << "\n   The fullest server, as a multiple of the mean (1.00 is even)\n"
+                 "        step    servers    the number itself    xxh3\n";
+    bool by_the_factor = true;
+    bool even = true;
+    for (std::uint64_t const step : {1U, 3U, 10U})
+        for (std::uint64_t const servers : {3U, 10U}) {
+            std::vector<std::size_t> itself(servers);
+            std::vector<std::size_t> mixed(servers);
+            constexpr std::uint64_t count = 100'000;
+            for (std::uint64_t user = 0; user < count * step; user += step) {
+                ++itself[user % servers];
+                ++mixed[hash(user) % servers];
+            }
+            double const mean = static_cast<double>(count) / static_cast<double>(servers);
+            double const fullest = static_cast<double>(*std::ranges::max_element(itself)) / mean;
+            double const fullest_mixed = static_cast<double>(*std::ranges::max_element(mixed)) / mean;
+            std::cout << std::setprecision(2) << std::setw(12) << step << std::setw(11) << servers
+                      << std::setw(21) << fullest << std::setw(8) << fullest_mixed << '\n';
+            auto const factor = static_cast<double>(std::gcd(step, servers));
+            by_the_factor = by_the_factor && fullest > factor * 0.99 && fullest < factor * 1.01;
+            even = even && fullest_mixed < 1.05;
+        }
+    check(by_the_factor, "the number itself overloads by the common factor of step and servers");
+    check(even, "xxh3 is even within 5 %, whatever the step");
+
     // ---- The same on every machine. ----
     std::cout << "\n4. The same everywhere: what is hashed is the value, to the byte\n";
     std::cout << "  hash(42)        = " << std::hex << hash(42) << '\n'
@@ -122,7 +152,8 @@ int main() {
            "nothing and gives no control. What happens to each of them when a fourth server arrives?\n"
            "That is chapter 2.\n";
     // Exercises:
-    // 1. Let the user numbers step by 10 and use 10 servers. Which remainders does the number itself give?
+    // 1. Let the user numbers step by 6 and use 10 servers. How much does the fullest server get? Predict it
+    //    before you run it.
     // 2. Keep the table, but only for the hundred largest users, and the formula for all others. How many
     //    bytes is that? (cairn::directory, in router.hpp, is this.)
     // 3. Store the server as a std::string in the table. Measure again: what does one user cost now?

@@ -82,6 +82,8 @@ int main() {
               << "  keys 1 to 6 by their number: " << moved_of(1, itself) << " of 6 move\n"
               << "  keys 0 to 5 by xxh3:         " << moved_of(0, mixed) << " of 6 move\n";
     check(moved_of(0, itself) == 4 && moved_of(1, itself) == 4, "four of the six move, not three");
+    // Six keys by a mixing hash are six throws of a die. Whatever number stands in the third line is luck;
+    // that is why the next table has 100,000 keys.
 
     // ---- Many keys: n / (n + 1) of them move. ----
     std::cout << "\n2. 100,000 keys by hash % n\n     n -> n + 1     moved    n / (n + 1)\n";
