@@ -139,6 +139,18 @@ class hash_ring {
         std::size_t const wanted = std::min(out.size(), size());
         std::size_t found = 0;
         if (wanted == 0) return 0;
+        if (wanted <= few) {  // `out` itself says which nodes were met, and no branch depends on it
+            std::size_t point = index_.successor(placement_.position(key));
+            while (found < wanted) {
+                Node const* const node = &members_[owners_[point]].node;
+                bool is_new = true;
+                for (std::size_t i = 0; i < found; ++i) is_new &= out[i] != node;
+                out[found] = node;
+                found += is_new;
+                point = point + 1 == points() ? 0 : point + 1;
+            }
+            return found;
+        }
         walk(key, [&](std::size_t node) {
             out[found++] = &members_[node].node;
             return found == wanted;
@@ -294,6 +306,7 @@ class hash_ring {
     // by identity of the owner; members_ and identities_ run parallel; each member has at least one point.
 
     using index_type = typename Lookup::template index<position_type>;
+    static constexpr std::size_t few = 8;  // so many nodes are compared one by one
 
     [[nodiscard]] std::size_t index_of(std::uint64_t identity) const noexcept {
         return static_cast<std::size_t>(std::ranges::find(identities_, identity) - identities_.begin());
