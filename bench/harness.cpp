@@ -58,7 +58,8 @@ class collector : public benchmark::BenchmarkReporter {
     void ReportRuns(std::vector<Run> const& runs) override {
         for (Run const& run : runs)
             if (run.run_type == Run::RT_Iteration) {
-                if (run.error_occurred) throw std::runtime_error(run.error_message);
+                if (run.iterations == 0)
+                    throw std::runtime_error(run.benchmark_name() + ": nothing was timed");
                 seconds.push_back(run.real_accumulated_time / static_cast<double>(run.iterations));
             }
     }
