@@ -26,100 +26,19 @@
 #include <utility>
 #include <vector>
 
-// All allocations of this program are counted, and the n-th from now on fails if a test says so.
-namespace {
-constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-std::size_t allocations = 0;
-std::size_t allocations_left = unlimited;
-
-[[gnu::noinline]] void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    ++allocations;
-    if (allocations_left == 0) return nullptr;
-    if (allocations_left != unlimited) --allocations_left;
-    return std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
-}
-[[gnu::noinline]] void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
-    if (void* const memory = allocate(bytes, alignment)) return memory;
-    throw std::bad_alloc{};
-}
-[[gnu::noinline]] void release(void* memory) noexcept { std::free(memory); }
-constexpr std::size_t usual = alignof(std::max_align_t);
-
-struct fail_after {  // the allocation after the next n ones throws, until the end of the scope
-    explicit fail_after(std::size_t n) { allocations_left = n; }
-    ~fail_after() { allocations_left = unlimited; }
-    fail_after(fail_after const&) = delete;
-    fail_after& operator=(fail_after const&) = delete;
-};
-}  // namespace
-
-void* operator new(std::size_t n) { return allocate_or_throw(n, usual); }
-void* operator new[](std::size_t n) { return allocate_or_throw(n, usual); }
-void* operator new(std::size_t n, std::align_val_t a) {
-    return allocate_or_throw(n, static_cast<std::size_t>(a));
-}
-void* operator new[](std::size_t n, std::align_val_t a) {
-    return allocate_or_throw(n, static_cast<std::size_t>(a));
-}
-void* operator new(std::size_t n, std::nothrow_t const&) noexcept { return allocate(n, usual); }
-void* operator new[](std::size_t n, std::nothrow_t const&) noexcept { return allocate(n, usual); }
-void operator delete(void* p) noexcept { release(p); }
-void operator delete[](void* p) noexcept { release(p); }
-void operator delete(void* p, std::size_t) noexcept { release(p); }
-void operator delete[](void* p, std::size_t) noexcept { release(p); }
-void operator delete(void* p, std::align_val_t) noexcept { release(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { release(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { release(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { release(p); }
+#include "support/count_allocations.hpp"
+#include "support/rings.hpp"
 
 namespace {
 
-using membership = std::vector<std::pair<std::string, std::int64_t>>;
-
-/// xxh3, but points may be made to fall on a few places only: the first at 0, the last at the very end.
-/// Not inline, or these tests, with a ring type for each strategy, take minutes and gigabytes to compile.
-struct test_hash {
-    static constexpr bool is_placement_hash = true;
-    std::uint64_t places = 0;  // 0: anywhere
-    [[gnu::noinline]] std::uint64_t operator()(std::string_view text) const noexcept {
-        return cairn::xxh3{}(text);
-    }
-    std::uint64_t operator()(std::integral auto number) const noexcept {
-        return point(static_cast<std::uint64_t>(number));
-    }
-    [[gnu::noinline]] std::uint64_t point(std::uint64_t number) const noexcept {
-        std::uint64_t const hash = cairn::xxh3{}(number);
-        if (places == 0) return hash;
-        return hash % places *
-               (std::numeric_limits<std::uint64_t>::max() / std::max<std::uint64_t>(places - 1, 1));
-    }
-    friend bool operator==(test_hash const&, test_hash const&) = default;
-};
-
-template <class Lookup, class Position>
-using test_ring = cairn::hash_ring<std::string, Lookup, cairn::virtual_nodes<Position, test_hash>>;
-
-template <class Ring>
-std::vector<typename Ring::member> members_of(membership const& nodes) {
-    std::vector<typename Ring::member> members;
-    for (auto const& [name, weight] : nodes) members.push_back({name, weight});
-    return members;
-}
-template <class Ring, class Hash = typename Ring::placement_type::hash_type>
-Ring make(membership const& nodes, std::size_t points_per_weight = 160, Hash hash = {}) {
-    return Ring(members_of<Ring>(nodes), typename Ring::placement_type(points_per_weight, hash));
-}
-
-/// `count` of 2 * count possible nodes, so that two of these have nodes in common, in any order.
-membership random_nodes(std::mt19937_64& random, std::size_t count) {
-    membership pool;
-    for (std::size_t i = 0; i < 2 * count; ++i)
-        pool.emplace_back("node-" + std::to_string(i), 1 + static_cast<std::int64_t>(random() % 3));
-    std::shuffle(pool.begin(), pool.end(), random);
-    pool.resize(count);
-    return pool;
-}
-std::string random_key(std::mt19937_64& random) { return "key-" + std::to_string(random()); }
+using support::fail_after;
+using support::make;
+using support::members_of;
+using support::membership;
+using support::random_key;
+using support::random_nodes;
+using support::test_hash;
+using support::test_ring;
 
 /// All that can be seen of a ring.
 template <class Ring>
@@ -305,7 +224,7 @@ TEST(HashRing, LookupsAllocateNothing) {
         std::array<std::string_view, 100> keys;
         keys.fill("a key that is longer than what a std::string holds in itself");
         std::array<std::string const*, 100> out{};
-        std::size_t const before = allocations;
+        std::size_t const before = support::allocations;
         for (int key = 0; key < 200; ++key) {
             out[0] = &circle.find(key);
             out[1] = circle.try_find(keys[0]);
@@ -313,7 +232,7 @@ TEST(HashRing, LookupsAllocateNothing) {
             out[circle.find_n(key, out) - 1] = nullptr;
         }
         circle.find_each(std::span<std::string_view const>(keys), out);
-        EXPECT_EQ(allocations, before);
+        EXPECT_EQ(support::allocations, before);
     });
 }
 
@@ -477,6 +396,37 @@ TEST(HashRing, TakesAnyNodeThatItsHashTakes) {
     EXPECT_EQ(machines.find("any"), (machine{"a", 2}));
 }
 
+TEST(HashRing, BracesTakeNodesOrNodesWithWeights) {
+    ring const equal{"a", "b"};
+    ring const weighted{{"a", 1}, {"b", 2}};
+    ASSERT_EQ(equal.size(), 2U);
+    ASSERT_EQ(weighted.size(), 2U);
+    EXPECT_EQ(equal.points(), 320U);
+    EXPECT_EQ(weighted.points(), 480U);
+    EXPECT_EQ(weighted.members()[1].node, "b");
+    EXPECT_EQ(weighted.members()[1].weight, 2);
+    EXPECT_EQ((ring{{"a", 2}}).points(), 320U);
+    EXPECT_EQ((cairn::hash_ring<int>{{7, 3}, {8, 1}}).points(), 640U);
+}
+
+struct port {  // a node that can be hashed and no more
+    int number = 0;
+};
+struct port_hash : cairn::xxh3 {
+    using cairn::xxh3::operator();
+    std::uint64_t operator()(port const& p) const noexcept { return (*this)(p.number); }
+};
+
+TEST(HashRing, APlanNeedsNodesThatHashAndNotNodesThatCompare) {
+    using ports = cairn::hash_ring<port, cairn::indexed, cairn::virtual_nodes<std::uint64_t, port_hash>>;
+    ports const before{port{1}, port{2}};
+    ports after = before;
+    after.add(port{3});
+    auto const plan = moved(before, after);
+    EXPECT_NEAR(plan.share, after.shares()[2], 1e-12);
+    for (auto const& arc : plan.arcs) ASSERT_EQ(arc.to.number, 3);
+}
+
 TEST(HashRing, ARefusedChangeNamesTheValueAndChangesNothing) {
     using bad = std::invalid_argument;
     std::mt19937_64 random{21};
@@ -541,7 +491,7 @@ TEST(HashRing, AFailedAllocationChangesNothing) {
                     fail_after const failing(n);
                     change(circle);
                 } catch (std::bad_alloc const&) {
-                    ASSERT_EQ(seen(circle), before) << "after " << n << " allocations";
+                    ASSERT_EQ(seen(circle), before) << "after " << n << " support::allocations";
                     continue;
                 }
                 ASSERT_GE(n, 2U) << "nothing has failed";

@@ -57,8 +57,9 @@ namespace cairn {
 
 /// A hash fit for placement: it declares `static constexpr bool is_placement_hash = true`, a promise
 /// that its values depend on the key and on its own members only (never on the machine, the build, the
-/// run or an address), and that all 64 bits are well mixed. The compiler cannot check the promise; it
-/// can check that somebody made it.
+/// run or an address), and that all 64 bits are well mixed. (FNV-1a of short
+/// labels is not: the fullest of 10 nodes then had 1.71 times the mean, not 1.13.) The compiler cannot check
+/// the promise; it can check that somebody made it.
 template <class Hash>
 concept placement_hash = std::copyable<Hash> && requires { requires Hash::is_placement_hash; };
 
