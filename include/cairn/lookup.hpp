@@ -201,6 +201,8 @@ class guide_index {
         std::size_t const old_last = last_bucket();
         auto const old_size = static_cast<std::uint32_t>(positions_.size());
         insert_at(positions_.edit(), ranks, [&](std::size_t i) { return added[i]; });
+        // The buckets behind the last point began with point 0; those that are no longer behind it begin
+        // where the points ended.
         for (std::size_t k = old_last + 1; k <= last_bucket(); ++k) cells_[k].first = old_size;
         renumber(added, last_bucket(), 1);
         fill(old_last);
