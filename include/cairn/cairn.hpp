@@ -12,5 +12,6 @@
 #include "search.hpp"
 #include "shared_ring.hpp"
 #include "slots.hpp"
+#include "spsc_queue.hpp"
 #include "table_router.hpp"
 #include "version.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Counts all allocations of a test program, and lets the n-th from now on fail. For one source file of each
-// program.
+// Counts the allocations of each thread of a test program, and lets the n-th from now on fail. For one source
+// file of each program.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 namespace support {
 
 inline constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-inline std::size_t allocations = 0;
-inline std::size_t allocations_left = unlimited;
+inline thread_local std::size_t allocations = 0;
+inline thread_local std::size_t allocations_left = unlimited;
 
 /// The allocation after the next n ones throws, and all that follow, until the end of the scope.
 struct fail_after {
