@@ -41,6 +41,7 @@ constexpr question questions[] = {
     {"movement", "how many keys move when a node comes or goes", question_movement},
     {"balance", "how evenly the keys are spread", question_balance},
     {"build", "what building and changing a ring costs", question_build},
+    {"spsc", "which queue between two threads is fastest, by message and capacity", question_spsc},
 };
 
 struct options {

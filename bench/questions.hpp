@@ -47,5 +47,6 @@ template <class Router, class... Options>
 [[nodiscard]] answer question_movement(context& ctx);
 [[nodiscard]] answer question_balance(context& ctx);
 [[nodiscard]] answer question_build(context& ctx);
+[[nodiscard]] answer question_spsc(context& ctx);
 
 }  // namespace cairn::bench

@@ -1,0 +1,582 @@
+// SPDX-License-Identifier: MIT
+// How fast do messages go from one thread to another, and which queue carries them best?
+#include <cairn/spsc_queue.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(CAIRN_BENCH_HAVE_BOOST)
+#include <boost/lockfree/spsc_queue.hpp>
+#endif
+#if defined(CAIRN_BENCH_HAVE_MOODYCAMEL)
+#include <readerwriterqueue/readerwriterqueue.h>
+#endif
+
+#include "questions.hpp"
+
+namespace cairn::bench {
+namespace {
+
+/// A message of `Size` bytes, all words the same number.
+template <std::size_t Size>
+struct bytes {
+    std::array<std::uint32_t, Size / 4> words;
+};
+
+/// How messages are made, and read again: the number of each must come out as it went in.
+template <class T>
+class messages {
+  public:
+    [[nodiscard]] T make(std::uint32_t number) const {
+        T message;
+        message.words.fill(number);
+        return message;
+    }
+    [[nodiscard]] static std::uint64_t read(T const& message) {
+        return std::uint64_t{message.words.front()} + message.words.back();
+    }
+    [[nodiscard]] static std::uint64_t expected(std::uint32_t number) { return 2 * std::uint64_t{number}; }
+    [[nodiscard]] static bool whole(T const& message, std::uint32_t number) {
+        return std::all_of(message.words.begin(), message.words.end(),
+                           [number](std::uint32_t word) { return word == number; });
+    }
+};
+/// Strings of 4 bytes: short enough to be stored without the heap, or that is what would be measured.
+template <>
+class messages<std::string> {
+  public:
+    messages() {
+        for (std::size_t i = 0; i < 256; ++i) made_.push_back("abc" + std::string(1, static_cast<char>(i)));
+    }
+    [[nodiscard]] std::string const& make(std::uint32_t number) const { return made_[number % 256]; }
+    [[nodiscard]] static std::uint64_t read(std::string const& message) {
+        return static_cast<unsigned char>(message.back());
+    }
+    [[nodiscard]] static std::uint64_t expected(std::uint32_t number) { return number % 256; }
+    [[nodiscard]] static bool whole(std::string const& message, std::uint32_t number) {
+        return message.size() == 4 && message.starts_with("abc") && read(message) == expected(number);
+    }
+
+  private:
+    std::vector<std::string> made_;
+};
+
+// ---- The queues, each with a push and a pop that wait. All wait alike: a pause, then a yield. ----
+
+template <class Try>
+void until(Try attempt) {
+    spin_then_yield policy;
+    while (!attempt()) (void)policy.wait();
+}
+
+template <class T>
+class ours {
+  public:
+    static constexpr auto name = "cairn";
+    explicit ours(std::size_t capacity) : queue_(capacity) {}
+    void push(T const& item) { queue_.push(item); }
+    void pop(T& item) { queue_.pop(item); }
+    void push_n(std::span<T const> items) { queue_.push_n(items); }
+    std::size_t pop_n(std::span<T> items) { return queue_.pop_n(items); }
+
+  private:
+    spsc_queue<T> queue_;
+};
+
+/// The lecture's: right, and slow. Counters on one line, seq_cst, %.
+template <class T>
+class naive {
+  public:
+    static constexpr auto name = "naive";
+    explicit naive(std::size_t capacity) : slots_(capacity) {}
+    void push(T const& item) {
+        until([this] { return head_ - tail_ != slots_.size(); });
+        slots_[head_ % slots_.size()] = item;
+        head_ = head_ + 1;
+    }
+    void pop(T& item) {
+        until([this] { return head_ != tail_; });
+        item = std::move(slots_[tail_ % slots_.size()]);
+        tail_ = tail_ + 1;
+    }
+
+  private:
+    std::vector<T> slots_;
+    std::atomic<std::size_t> head_{0}, tail_{0};
+};
+
+#if defined(CAIRN_BENCH_HAVE_BOOST)
+template <class T>
+class boost_queue {
+  public:
+    static constexpr auto name = "boost::lockfree";
+    explicit boost_queue(std::size_t capacity) : queue_(capacity) {}
+    void push(T const& item) {
+        until([&] { return queue_.push(item); });
+    }
+    void pop(T& item) {
+        until([&] { return queue_.pop(item); });
+    }
+    void push_n(std::span<T const> items) {
+        until([&] {
+            items = items.subspan(queue_.push(items.data(), items.size()));
+            return items.empty();
+        });
+    }
+    std::size_t pop_n(std::span<T> items) {
+        std::size_t popped = 0;
+        until([&] { return (popped = queue_.pop(items.data(), items.size())) != 0; });
+        return popped;
+    }
+
+  private:
+    boost::lockfree::spsc_queue<T> queue_;
+};
+#endif
+#if defined(CAIRN_BENCH_HAVE_MOODYCAMEL)
+template <class T>
+class moodycamel_queue {
+  public:
+    static constexpr auto name = "moodycamel";
+    explicit moodycamel_queue(std::size_t capacity) : queue_(capacity) {}
+    void push(T const& item) {
+        until([&] { return queue_.try_enqueue(item); });
+    }
+    void pop(T& item) {
+        until([&] { return queue_.try_dequeue(item); });
+    }
+
+  private:
+    moodycamel::ReaderWriterQueue<T> queue_;
+};
+#endif
+
+// ---- The second thread. ----
+
+/// A thread on another core that does what it is handed, once each. It spins meanwhile.
+class partner {
+  public:
+    partner() : thread_([this] { serve(); }) {}
+    ~partner() {
+        work_ = nullptr;
+        given_.fetch_add(1, std::memory_order_release);
+        thread_.join();
+    }
+    partner(partner const&) = delete;
+    partner& operator=(partner const&) = delete;
+
+    /// Runs `other` there and `here` here; returns when both have ended.
+    template <class Other, class Here>
+    void together(Other&& other, Here&& here) {
+        work_ = std::forward<Other>(other);
+        // release: pairs with the acquire in serve(), for work_ and all it refers to.
+        std::uint32_t const turn = given_.fetch_add(1, std::memory_order_release) + 1;
+        here();
+        // acquire: pairs with the release in serve(), for what the work has written.
+        until([&] { return done_.load(std::memory_order_acquire) == turn; });
+    }
+
+    /// Whether two threads can run on two cores here.
+    [[nodiscard]] static bool possible() { return std::thread::hardware_concurrency() > 1; }
+
+  private:
+    static void move_to_another_core() {
+#if defined(__linux__)
+        // The main thread has bound itself to the last core that was allowed; the first one is ours.
+        cpu_set_t set;
+        for (int core = 0; core < CPU_SETSIZE; ++core) {
+            CPU_ZERO(&set);
+            CPU_SET(static_cast<std::size_t>(core), &set);
+            if (sched_setaffinity(0, sizeof set, &set) == 0) return;
+        }
+#endif
+    }
+    void serve() {
+        move_to_another_core();
+        for (std::uint32_t turn = 1;; ++turn) {
+            until([&] { return given_.load(std::memory_order_acquire) == turn; });
+            if (!work_) return;
+            work_();
+            done_.store(turn, std::memory_order_release);
+        }
+    }
+    std::function<void()> work_;
+    alignas(128) std::atomic<std::uint32_t> given_{0};
+    alignas(128) std::atomic<std::uint32_t> done_{0};
+    std::thread thread_;
+};
+
+// ---- What is measured. ----
+
+constexpr std::uint32_t messages_a_run = 12'800;
+constexpr std::uint32_t trips_a_run = 800;
+constexpr std::size_t batch = 64;
+
+[[nodiscard]] std::uint64_t expected_sum(std::uint32_t n, std::uint64_t (*expected)(std::uint32_t)) {
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 0; i < n; ++i) sum += expected(i);
+    return sum;
+}
+
+/// One way: the main thread pushes, the partner pops.
+template <class Queue, class T>
+[[nodiscard]] contestant throughput(partner& other, std::size_t capacity) {
+    return {Queue::name, messages_a_run,
+            [&other, queue = std::make_shared<Queue>(capacity), source = messages<T>{}](std::size_t) {
+                std::uint64_t sum = 0;
+                other.together(
+                    [&] {
+                        T message{};
+                        for (std::uint32_t i = 0; i < messages_a_run; ++i) {
+                            queue->pop(message);
+                            sum += messages<T>::read(message);
+                        }
+                    },
+                    [&] {
+                        for (std::uint32_t i = 0; i < messages_a_run; ++i) queue->push(source.make(i));
+                    });
+                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, Queue::name,
+                              "throughput");
+                return sum;
+            }};
+}
+
+/// There and back: the partner returns each message on a second queue.
+template <class Queue, class T>
+[[nodiscard]] contestant round_trip(partner& other, std::size_t capacity) {
+    return {Queue::name, trips_a_run,
+            [&other, there = std::make_shared<Queue>(capacity), back = std::make_shared<Queue>(capacity),
+             source = messages<T>{}](std::size_t) {
+                std::uint64_t sum = 0;
+                other.together(
+                    [&] {
+                        T message{};
+                        for (std::uint32_t i = 0; i < trips_a_run; ++i) {
+                            there->pop(message);
+                            back->push(message);
+                        }
+                    },
+                    [&] {
+                        T message{};
+                        for (std::uint32_t i = 0; i < trips_a_run; ++i) {
+                            there->push(source.make(i));
+                            back->pop(message);
+                            sum += messages<T>::read(message);
+                        }
+                    });
+                require_equal(expected_sum(trips_a_run, messages<T>::expected), sum, Queue::name,
+                              "round trip");
+                return sum;
+            }};
+}
+
+/// One way, 64 messages a call. What is made for a batch is made before, as a program that has a batch has
+/// it.
+template <class Queue, class T>
+[[nodiscard]] contestant batches(partner& other, std::size_t capacity, std::string name) {
+    auto source = std::make_shared<std::vector<T>>();
+    messages<T> const maker;
+    for (std::uint32_t i = 0; i < messages_a_run; ++i) source->push_back(maker.make(i));
+    return {std::move(name), messages_a_run,
+            [&other, queue = std::make_shared<Queue>(capacity), source,
+             room = std::make_shared<std::array<T, batch>>()](std::size_t) {
+                std::uint64_t sum = 0;
+                other.together(
+                    [&] {
+                        for (std::uint32_t left = messages_a_run; left != 0;) {
+                            std::size_t const n =
+                                queue->pop_n(std::span(*room).first(std::min<std::size_t>(left, batch)));
+                            for (std::size_t i = 0; i < n; ++i) sum += messages<T>::read((*room)[i]);
+                            left -= static_cast<std::uint32_t>(n);
+                        }
+                    },
+                    [&] {
+                        for (std::uint32_t i = 0; i < messages_a_run; i += batch)
+                            queue->push_n(std::span<T const>(*source).subspan(i, batch));
+                    });
+                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, "batches", "a run");
+                return sum;
+            }};
+}
+
+/// The same messages one by one, from the same memory: what a batch is compared with.
+template <class Queue, class T>
+[[nodiscard]] contestant singles(partner& other, std::size_t capacity, std::string name) {
+    auto source = std::make_shared<std::vector<T>>();
+    messages<T> const maker;
+    for (std::uint32_t i = 0; i < messages_a_run; ++i) source->push_back(maker.make(i));
+    return {std::move(name), messages_a_run,
+            [&other, queue = std::make_shared<Queue>(capacity), source](std::size_t) {
+                std::uint64_t sum = 0;
+                other.together(
+                    [&] {
+                        T message{};
+                        for (std::uint32_t i = 0; i < messages_a_run; ++i) {
+                            queue->pop(message);
+                            sum += messages<T>::read(message);
+                        }
+                    },
+                    [&] {
+                        for (T const& message : *source) queue->push(message);
+                    });
+                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, "singles", "a run");
+                return sum;
+            }};
+}
+
+// ---- The tables. ----
+
+constexpr std::array<std::size_t, 3> capacities{64, 1'024, 65'536};
+
+struct ratio_row {
+    std::string cell;
+    bool small;  // a payload of at most 64 bytes
+    std::size_t capacity;
+    cell_result result;
+};
+
+[[nodiscard]] std::vector<std::string> peers_of(cell_result const& result) {
+    std::vector<std::string> peers = result.names();
+    std::erase(peers, std::string(ours<int>::name));
+    return peers;
+}
+
+/// Against the peer that is fastest in this cell; the lecture's queue is no peer.
+[[nodiscard]] double against_the_best(cell_result const& result) {
+    double best = 0;
+    for (auto const& peer : peers_of(result)) {
+        if (peer == naive<int>::name) continue;
+        double const ratio = result.ratio(peer, ours<int>::name).median;
+        best = best == 0 ? ratio : std::min(best, ratio);
+    }
+    return best;
+}
+
+[[nodiscard]] double geometric_mean(std::vector<double> const& values) {
+    double sum = 0;
+    for (double const value : values) sum += std::log(value);
+    return values.empty() ? 0 : std::exp(sum / static_cast<double>(values.size()));
+}
+
+[[nodiscard]] nlohmann::json ratio_table(std::string const& id, std::string const& title,
+                                         std::vector<ratio_row> const& rows) {
+    auto const spread = [](summary const& s) {
+        return number(s.median) + " (" + number(s.low) + " to " + number(s.high) + ")";
+    };
+    nlohmann::json columns = {"message, capacity", "cairn, ns"};
+    for (auto const& peer : peers_of(rows.front().result)) columns.push_back("cairn vs " + peer + ", x");
+    nlohmann::json cells = nlohmann::json::array();
+    for (auto const& row : rows) {
+        nlohmann::json line = {{{"text", row.cell}},
+                               {{"text", number(row.result.of(ours<int>::name).median)}}};
+        for (auto const& peer : peers_of(row.result))
+            line.push_back({{"text", spread(row.result.ratio(peer, ours<int>::name))}});
+        cells.push_back(line);
+    }
+    return {{"id", id}, {"title", title}, {"unit", ""}, {"columns", columns}, {"rows", cells}};
+}
+
+void add_to(grid& chart, double x, cell_result const& result) {
+    for (auto const& name : result.names()) chart.add(x, name, result.of(name));
+}
+
+void declare_columns(grid& chart) {
+    chart.column("cairn", "ours");
+    chart.column("naive", "baseline");
+    chart.column("boost::lockfree", "peer");
+    chart.column("moodycamel", "peer");
+}
+
+struct measured {
+    std::vector<ratio_row> one_way, there_and_back, in_batches;
+    grid one_way_chart{"spsc-throughput", "One way, capacity 1,024", "ns per message", "bytes a message"};
+    grid trip_chart{"spsc-round-trip", "There and back, capacity 1,024", "ns per round trip",
+                    "bytes a message"};
+    summary batch_gain;  // 8 bytes, capacity 1,024
+};
+
+/// All three measures of one type of message.
+template <class T>
+void measure_type(context const& ctx, partner& other, std::string const& name, measured& into) {
+    for (std::size_t const capacity : capacities) {
+        if (ctx.quick && capacity != 1'024) continue;
+        std::string const cell = name + ", " + count(static_cast<double>(capacity));
+        progress("spsc: " + cell);
+        std::vector<contestant> one_way{throughput<ours<T>, T>(other, capacity),
+                                        throughput<naive<T>, T>(other, capacity)};
+        std::vector<contestant> trips{round_trip<ours<T>, T>(other, capacity),
+                                      round_trip<naive<T>, T>(other, capacity)};
+        std::vector<contestant> in_batches{batches<ours<T>, T>(other, capacity, "cairn"),
+                                           singles<ours<T>, T>(other, capacity, "cairn, one by one")};
+#if defined(CAIRN_BENCH_HAVE_BOOST)
+        one_way.push_back(throughput<boost_queue<T>, T>(other, capacity));
+        trips.push_back(round_trip<boost_queue<T>, T>(other, capacity));
+        in_batches.push_back(batches<boost_queue<T>, T>(other, capacity, "boost::lockfree"));
+#endif
+#if defined(CAIRN_BENCH_HAVE_MOODYCAMEL)
+        one_way.push_back(throughput<moodycamel_queue<T>, T>(other, capacity));
+        trips.push_back(round_trip<moodycamel_queue<T>, T>(other, capacity));
+#endif
+        bool const small = sizeof(T) <= 64;
+        into.one_way.push_back({cell, small, capacity, measure(ctx, one_way)});
+        into.there_and_back.push_back({cell, small, capacity, measure(ctx, trips)});
+        into.in_batches.push_back({cell, small, capacity, measure(ctx, in_batches)});
+        if (capacity != 1'024) continue;
+        if (sizeof(T) == 8)
+            into.batch_gain = into.in_batches.back().result.ratio("cairn, one by one", "cairn");
+        if constexpr (!std::is_same_v<T, std::string>) {
+            add_to(into.one_way_chart, sizeof(T), into.one_way.back().result);
+            add_to(into.trip_chart, sizeof(T), into.there_and_back.back().result);
+        }
+    }
+}
+
+/// Sends n messages, single and in batches by turns, and counts those that are not what was due.
+template <class T>
+[[nodiscard]] std::uint64_t wrong_of(partner& other, std::uint32_t n, std::string const& name) {
+    progress("spsc: " + count(n) + " messages of " + name + ", each checked");
+    spsc_queue<T> queue(1'000);
+    messages<T> const source;
+    std::uint64_t wrong = 0;
+    std::uint32_t received = 0;
+    other.together(
+        [&] {
+            T message{};
+            std::array<T, 50> room;
+            for (;;) {
+                for (int i = 0; i < 100; ++i) {
+                    if (!queue.pop(message)) return;
+                    wrong += !messages<T>::whole(message, received++);
+                }
+                std::size_t const got = queue.try_pop_n(std::span(room));
+                for (std::size_t i = 0; i < got; ++i) wrong += !messages<T>::whole(room[i], received++);
+            }
+        },
+        [&] {
+            std::vector<T> some(50);
+            for (std::uint32_t i = 0; i < n;) {
+                for (int k = 0; k < 100 && i < n; ++k) queue.push(source.make(i++));
+                std::uint32_t const most = std::min<std::uint32_t>(50, n - i);
+                for (std::uint32_t k = 0; k < most; ++k) some[k] = source.make(i + k);
+                queue.push_n(std::span(some).first(most));
+                i += most;
+            }
+            queue.close();
+        });
+    return wrong + (n - received);
+}
+
+void figures_of(context const& ctx, measured const& all, std::uint64_t wrong, std::uint32_t sent,
+                std::vector<figure>& figures) {
+    auto const worst = [](std::vector<std::pair<double, std::string>> const& cells) {
+        return *std::min_element(cells.begin(), cells.end());
+    };
+    std::vector<std::pair<double, std::string>> trips, ways;
+    std::vector<double> gains, over_naive;
+    for (auto const& row : all.there_and_back)
+        if (row.small && against_the_best(row.result) != 0)
+            trips.emplace_back(against_the_best(row.result), row.cell);
+    for (auto const& row : all.one_way) {
+        over_naive.push_back(row.result.ratio("naive", "cairn").median);
+        if (double const gain = against_the_best(row.result); gain != 0) {
+            ways.emplace_back(gain, row.cell);
+            gains.push_back(gain);
+        }
+    }
+    auto const cell = [](std::pair<double, std::string> const& found) {
+        return number(found.first) + " x in the worst cell (" + found.second + ")";
+    };
+    if (!trips.empty()) {
+        figures.push_back({"spsc round trip, messages of up to 64 bytes, vs the best installed peer",
+                           "at least 1.3 x less in every cell", cell(worst(trips)),
+                           worst(trips).first >= 1.3});
+        figures.push_back({"spsc throughput vs the best installed peer", "at least 1.0 x in every cell",
+                           cell(worst(ways)), worst(ways).first >= 1.0});
+        figures.push_back({"spsc throughput vs the best installed peer, geometric mean", "at least 1.3 x",
+                           number(geometric_mean(gains)) + " x", geometric_mean(gains) >= 1.3});
+    }
+    figures.push_back({"spsc batches of 64 vs one by one, 8 bytes", "at least 3.00 x",
+                       number(all.batch_gain.median) + " x (" + number(all.batch_gain.low) + " to " +
+                           number(all.batch_gain.high) + ")",
+                       all.batch_gain.median >= 3});
+    figures.push_back({"spsc throughput vs the lecture's queue, geometric mean", "at least 4.00 x",
+                       number(geometric_mean(over_naive)) + " x", geometric_mean(over_naive) >= 4});
+    figures.push_back({"spsc: lost, doubled, reordered or torn of " + count(sent) + " messages of each type",
+                       "0", count(static_cast<double>(wrong)), wrong == 0});
+    (void)ctx;
+}
+
+}  // namespace
+
+answer question_spsc(context& ctx) {
+    answer result;
+    result.question = {{"id", "spsc"},
+                       {"title", "How fast do messages go from one thread to another?"},
+                       {"intro", nlohmann::json::array()},
+                       {"tables", nlohmann::json::array()},
+                       {"charts", nlohmann::json::array()},
+                       {"sentences", nlohmann::json::array()}};
+    if (!partner::possible()) {
+        result.question["intro"].push_back("This machine has one core; two threads would take turns on it.");
+        return result;
+    }
+    partner other;
+    measured all;
+    declare_columns(all.one_way_chart);
+    declare_columns(all.trip_chart);
+    measure_type<bytes<4>>(ctx, other, "4 bytes", all);
+    measure_type<bytes<8>>(ctx, other, "8 bytes", all);
+    measure_type<bytes<16>>(ctx, other, "16 bytes", all);
+    measure_type<bytes<32>>(ctx, other, "32 bytes", all);
+    measure_type<bytes<64>>(ctx, other, "64 bytes", all);
+    measure_type<bytes<128>>(ctx, other, "128 bytes", all);
+    measure_type<bytes<256>>(ctx, other, "256 bytes", all);
+    measure_type<std::string>(ctx, other, "std::string", all);
+
+    std::uint32_t const sent = ctx.quick ? 200'000 : 100'000'000;
+    std::uint64_t const wrong =
+        wrong_of<bytes<4>>(other, sent, "4 bytes") + wrong_of<bytes<8>>(other, sent, "8 bytes") +
+        wrong_of<bytes<16>>(other, sent, "16 bytes") + wrong_of<bytes<32>>(other, sent, "32 bytes") +
+        wrong_of<bytes<64>>(other, sent, "64 bytes") + wrong_of<bytes<128>>(other, sent, "128 bytes") +
+        wrong_of<bytes<256>>(other, sent, "256 bytes") + wrong_of<std::string>(other, sent, "std::string");
+    ctx.checked += 8 * std::uint64_t{sent};
+    figures_of(ctx, all, wrong, sent, result.figures);
+
+    auto& question = result.question;
+    question["intro"] = {
+        "One producer, one consumer, each on a core of its own. One way: how long until the next message "
+        "follows. There and back: two queues, one message under way. Batches: 64 messages a call.",
+        "Ratios above 1 say how many times faster cairn was: the median over the rounds, and its quartiles. "
+        "All queues wait in the same way."};
+    question["tables"] = {ratio_table("spsc-one-way", "One way, message by message", all.one_way),
+                          ratio_table("spsc-there-and-back", "There and back", all.there_and_back),
+                          ratio_table("spsc-batches", "One way, batches of 64", all.in_batches)};
+    question["charts"] = {
+        all.one_way_chart.chart(
+            {"Up to 32 bytes the cost is the lines that travel, a few messages in each; above that the "
+             "copies "
+             "of the message count as well.",
+             "The lecture's queue moves the line of its two counters at every operation of either side."}),
+        all.trip_chart.chart(
+            {"Here every message finds the other side waiting. A queue with counters moves the counter's "
+             "line, "
+             "then the message's; up to 32 bytes cairn's count travels in the message's own line.",
+             "The floor is the way of one line there and one back: some 100 ns on neighbouring cores, and "
+             "up to a microsecond between distant ones."})};
+    return result;
+}
+
+}  // namespace cairn::bench
