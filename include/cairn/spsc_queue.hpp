@@ -24,7 +24,7 @@
 //
 //   operation             costs                                      writes to a line that the other polls
 //   -------------------   ----------------------------------------   -------------------------------------
-//   push, pop             O(1), 2 to 20 ns as the lines travel       push: one.  pop: none while not full
+//   push, pop             O(1), 4 to 100 ns as the lines travel      push: one.  pop: none while not full
 //   push_n, pop_n, spans  O(n), one store for each run of slots      one for each run
 //   wait: spin            no system call, ever                       none
 //   wait: spin_then_yield no system call unless it waits for µs      none
@@ -142,8 +142,7 @@ class spsc_queue {
     using value_type = T;
     using allocator_type = Allocator;
 
-    /// A queue of fixed capacity. Allocates nothing.
-    spsc_queue() noexcept
+    spsc_queue() noexcept  // a queue of fixed capacity: allocates nothing
         requires(Capacity != dynamic_capacity)
     = default;
 
@@ -444,7 +443,7 @@ class spsc_queue {
     [[nodiscard]] bool wait_for_items() noexcept {
         Wait policy;
         for (;;) {
-            // The caller has just looked: another look at once would only take the line from the producer.
+            // The caller has just looked: another look now would only take the line from the producer.
             if (policy.wait()) sleep(consumer_sleeps_, [this] { return ready() != 0; });
             // The end is read before the items: items that came before the end are then seen.
             bool const last_look = is_closed();
@@ -453,7 +452,6 @@ class spsc_queue {
         }
     }
 
-    /// Waits until there is room. False if the queue is closed.
     [[nodiscard, gnu::noinline]] bool wait_for_room() noexcept {
         std::uint32_t const plenty = capacity_32() / 4 + 1;
         Wait policy;
