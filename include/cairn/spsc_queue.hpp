@@ -29,11 +29,11 @@
 //   wait: spin            no system call, ever                       none
 //   wait: spin_then_yield no system call unless it waits for µs      none
 //   wait: spin_then_sleep a seq_cst store and a load at each         one if the other side sleeps
-//                         operation (some 20 cycles), to learn
+//                         operation (x86: a locked one), to learn
 //                         whether the other side sleeps
 //
 // All N slots can be used, N = 1 too; N need not be a power of two. Memory: the items; in blocks 7 to 33 %
-// more; and some 800 bytes. Batches of 64 (push_n, reserve) are 1.5 to 4 times faster than single items.
+// more; and some 800 bytes. Batches of 64 (push_n, reserve) are 1.2 to 6 times faster than single items.
 //
 // When not to use it: more than one thread on a side (use a queue for many, or one of these per pair);
 // unbounded bursts; messages of kilobytes (send a pointer). Two threads on one core: use spin_then_sleep.
