@@ -231,27 +231,39 @@ constexpr std::size_t batch = 64;
     return sum;
 }
 
-/// One way: the main thread pushes, the partner pops.
-template <class Queue, class T>
-[[nodiscard]] contestant throughput(partner& other, std::size_t capacity) {
-    return {Queue::name, messages_a_run,
-            [&other, queue = std::make_shared<Queue>(capacity), source = messages<T>{}](std::size_t) {
+/// Receives n messages one by one and sums them up.
+template <class T, class Queue>
+[[nodiscard]] std::uint64_t sum_of(Queue& queue, std::uint32_t n) {
+    std::uint64_t sum = 0;
+    T message{};
+    for (std::uint32_t i = 0; i < n; ++i) {
+        queue.pop(message);
+        sum += messages<T>::read(message);
+    }
+    return sum;
+}
+
+/// One way: the partner receives what `send` sends on the main thread; `receive` returns the sum.
+template <class Queue, class T, class Receive, class Send>
+[[nodiscard]] contestant transfer(partner& other, std::size_t capacity, std::string name, Receive receive,
+                                  Send send) {
+    return {name, messages_a_run,
+            [&other, name, receive, send, queue = std::make_shared<Queue>(capacity)](std::size_t) {
                 std::uint64_t sum = 0;
-                other.together(
-                    [&] {
-                        T message{};
-                        for (std::uint32_t i = 0; i < messages_a_run; ++i) {
-                            queue->pop(message);
-                            sum += messages<T>::read(message);
-                        }
-                    },
-                    [&] {
-                        for (std::uint32_t i = 0; i < messages_a_run; ++i) queue->push(source.make(i));
-                    });
-                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, Queue::name,
-                              "throughput");
+                other.together([&] { sum = receive(*queue); }, [&] { send(*queue); });
+                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, name, "one way");
                 return sum;
             }};
+}
+
+/// Message by message, each made when it is sent.
+template <class Queue, class T>
+[[nodiscard]] contestant throughput(partner& other, std::size_t capacity) {
+    return transfer<Queue, T>(
+        other, capacity, Queue::name, [](Queue& queue) { return sum_of<T>(queue, messages_a_run); },
+        [source = messages<T>{}](Queue& queue) {
+            for (std::uint32_t i = 0; i < messages_a_run; ++i) queue.push(source.make(i));
+        });
 }
 
 /// There and back: the partner returns each message on a second queue.
@@ -283,58 +295,43 @@ template <class Queue, class T>
             }};
 }
 
-/// One way, 64 messages a call. What is made for a batch is made before, as a program that has a batch has
-/// it.
+/// What is sent in batches is made before, as a program that has a batch has it.
+template <class T>
+[[nodiscard]] std::shared_ptr<std::vector<T> const> made_before() {
+    std::vector<T> made;
+    messages<T> const source;
+    for (std::uint32_t i = 0; i < messages_a_run; ++i) made.push_back(source.make(i));
+    return std::make_shared<std::vector<T> const>(std::move(made));
+}
+
+/// 64 messages a call.
 template <class Queue, class T>
 [[nodiscard]] contestant batches(partner& other, std::size_t capacity, std::string name) {
-    auto source = std::make_shared<std::vector<T>>();
-    messages<T> const maker;
-    for (std::uint32_t i = 0; i < messages_a_run; ++i) source->push_back(maker.make(i));
-    return {std::move(name), messages_a_run,
-            [&other, queue = std::make_shared<Queue>(capacity), source,
-             room = std::make_shared<std::array<T, batch>>()](std::size_t) {
-                std::uint64_t sum = 0;
-                other.together(
-                    [&] {
-                        for (std::uint32_t left = messages_a_run; left != 0;) {
-                            std::size_t const n =
-                                queue->pop_n(std::span(*room).first(std::min<std::size_t>(left, batch)));
-                            for (std::size_t i = 0; i < n; ++i) sum += messages<T>::read((*room)[i]);
-                            left -= static_cast<std::uint32_t>(n);
-                        }
-                    },
-                    [&] {
-                        for (std::uint32_t i = 0; i < messages_a_run; i += batch)
-                            queue->push_n(std::span<T const>(*source).subspan(i, batch));
-                    });
-                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, "batches", "a run");
-                return sum;
-            }};
+    return transfer<Queue, T>(
+        other, capacity, std::move(name),
+        [room = std::make_shared<std::array<T, batch>>()](Queue& queue) {
+            std::uint64_t sum = 0;
+            for (std::uint32_t left = messages_a_run; left != 0;) {
+                std::size_t const n = queue.pop_n(std::span(*room).first(std::min<std::size_t>(left, batch)));
+                for (std::size_t i = 0; i < n; ++i) sum += messages<T>::read((*room)[i]);
+                left -= static_cast<std::uint32_t>(n);
+            }
+            return sum;
+        },
+        [source = made_before<T>()](Queue& queue) {
+            for (std::uint32_t i = 0; i < messages_a_run; i += batch)
+                queue.push_n(std::span<T const>(*source).subspan(i, batch));
+        });
 }
 
 /// The same messages one by one, from the same memory: what a batch is compared with.
 template <class Queue, class T>
 [[nodiscard]] contestant singles(partner& other, std::size_t capacity, std::string name) {
-    auto source = std::make_shared<std::vector<T>>();
-    messages<T> const maker;
-    for (std::uint32_t i = 0; i < messages_a_run; ++i) source->push_back(maker.make(i));
-    return {std::move(name), messages_a_run,
-            [&other, queue = std::make_shared<Queue>(capacity), source](std::size_t) {
-                std::uint64_t sum = 0;
-                other.together(
-                    [&] {
-                        T message{};
-                        for (std::uint32_t i = 0; i < messages_a_run; ++i) {
-                            queue->pop(message);
-                            sum += messages<T>::read(message);
-                        }
-                    },
-                    [&] {
-                        for (T const& message : *source) queue->push(message);
-                    });
-                require_equal(expected_sum(messages_a_run, messages<T>::expected), sum, "singles", "a run");
-                return sum;
-            }};
+    return transfer<Queue, T>(
+        other, capacity, std::move(name), [](Queue& queue) { return sum_of<T>(queue, messages_a_run); },
+        [source = made_before<T>()](Queue& queue) {
+            for (T const& message : *source) queue.push(message);
+        });
 }
 
 // ---- The tables. ----
@@ -344,7 +341,6 @@ constexpr std::array<std::size_t, 3> capacities{64, 1'024, 65'536};
 struct ratio_row {
     std::string cell;
     bool small;  // a payload of at most 64 bytes
-    std::size_t capacity;
     cell_result result;
 };
 
@@ -431,9 +427,9 @@ void measure_type(context const& ctx, partner& other, std::string const& name, m
         trips.push_back(round_trip<moodycamel_queue<T>, T>(other, capacity));
 #endif
         bool const small = sizeof(T) <= 64;
-        into.one_way.push_back({cell, small, capacity, measure(ctx, one_way)});
-        into.there_and_back.push_back({cell, small, capacity, measure(ctx, trips)});
-        into.in_batches.push_back({cell, small, capacity, measure(ctx, in_batches)});
+        into.one_way.push_back({cell, small, measure(ctx, one_way)});
+        into.there_and_back.push_back({cell, small, measure(ctx, trips)});
+        into.in_batches.push_back({cell, small, measure(ctx, in_batches)});
         if (capacity != 1'024) continue;
         if (sizeof(T) == 8)
             into.batch_gain = into.in_batches.back().result.ratio("cairn, one by one", "cairn");
@@ -479,8 +475,7 @@ template <class T>
     return wrong + (n - received);
 }
 
-void figures_of(context const& ctx, measured const& all, std::uint64_t wrong, std::uint32_t sent,
-                std::vector<figure>& figures) {
+void figures_of(measured const& all, std::uint64_t wrong, std::uint32_t sent, std::vector<figure>& figures) {
     auto const worst = [](std::vector<std::pair<double, std::string>> const& cells) {
         return *std::min_element(cells.begin(), cells.end());
     };
@@ -516,7 +511,6 @@ void figures_of(context const& ctx, measured const& all, std::uint64_t wrong, st
                        number(geometric_mean(over_naive)) + " x", geometric_mean(over_naive) >= 4});
     figures.push_back({"spsc: lost, doubled, reordered or torn of " + count(sent) + " messages of each type",
                        "0", count(static_cast<double>(wrong)), wrong == 0});
-    (void)ctx;
 }
 
 }  // namespace
@@ -553,7 +547,7 @@ answer question_spsc(context& ctx) {
         wrong_of<bytes<64>>(other, sent, "64 bytes") + wrong_of<bytes<128>>(other, sent, "128 bytes") +
         wrong_of<bytes<256>>(other, sent, "256 bytes") + wrong_of<std::string>(other, sent, "std::string");
     ctx.checked += 8 * std::uint64_t{sent};
-    figures_of(ctx, all, wrong, sent, result.figures);
+    figures_of(all, wrong, sent, result.figures);
 
     auto& question = result.question;
     question["intro"] = {

@@ -37,9 +37,9 @@ void until(Try attempt) {
 }
 
 // Step 0: the lecture's. head_ and tail_ are neighbours on one cache line; = on an atomic is seq_cst.
-class lecture {
+template <std::size_t Alignment>
+class counting {
   public:
-    static constexpr auto what = "the lecture's queue";
     void push(std::uint64_t item) {
         until([this] { return head_ - tail_ != capacity; });
         slots_[head_ % slots_.size()] = item;
@@ -54,29 +54,16 @@ class lecture {
 
   private:
     std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(capacity);
-    std::atomic<std::size_t> head_{0}, tail_{0};
+    alignas(Alignment) std::atomic<std::size_t> head_{0};
+    alignas(Alignment) std::atomic<std::size_t> tail_{0};
+};
+struct lecture : counting<alignof(std::atomic<std::size_t>)> {
+    static constexpr auto what = "the lecture's queue";
 };
 
 // Step 1: each counter on lines of its own, so that a push no longer takes the line that pop writes.
-class apart {
-  public:
+struct apart : counting<128> {
     static constexpr auto what = "counters on lines of their own";
-    void push(std::uint64_t item) {
-        until([this] { return head_ - tail_ != capacity; });
-        slots_[head_ % slots_.size()] = item;
-        head_ = head_ + 1;
-    }
-    std::uint64_t pop() {
-        until([this] { return head_ != tail_; });
-        std::uint64_t const item = slots_[tail_ % slots_.size()];
-        tail_ = tail_ + 1;
-        return item;
-    }
-
-  private:
-    std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(capacity);
-    alignas(128) std::atomic<std::size_t> head_{0};
-    alignas(128) std::atomic<std::size_t> tail_{0};
 };
 
 // Step 2: release and acquire are enough. A seq_cst store waits until the whole machine has seen it.

@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "support/interleavings.hpp"
+#include "support/sanitizers.hpp"
 
 namespace {
 
@@ -106,63 +107,56 @@ class scenario {
     int pushed_ = 0, popped_ = 0;
 };
 
+/// How many ways there are in which the two threads can interleave; in each of them nothing may be lost.
+template <class Ring>
+std::size_t every_way(std::uint32_t capacity, orders with, std::function<void(scenario<Ring>&)> producer,
+                      std::function<void(scenario<Ring>&)> consumer) {
+    scenario<Ring> s(capacity, with);
+    return explorer{}.all([&] { s.fresh(); }, {[&] { producer(s); }, [&] { consumer(s); }},
+                          [&] { s.nothing_lost(); }, 50'000'000);
+}
+
 template <class Ring>
 std::size_t single_items(std::uint32_t capacity, int n, orders with = {}) {
-    scenario<Ring> s(capacity, with);
-    return explorer{}.all([&] { s.fresh(); },
-                          {[&] {
-                               for (int i = 0; i < n; ++i) s.push(1);
-                           },
-                           [&] {
-                               for (int i = 0; i < n; ++i) (void)s.pop(1);
-                           }},
-                          [&] { s.nothing_lost(); }, 50'000'000);
+    return every_way<Ring>(
+        capacity, with,
+        [n](auto& s) {
+            for (int i = 0; i < n; ++i) s.push(1);
+        },
+        [n](auto& s) {
+            for (int i = 0; i < n; ++i) (void)s.pop(1);
+        });
 }
 
 template <class Ring>
 std::size_t batches(std::uint32_t capacity) {
-    scenario<Ring> s(capacity, {});
-    return explorer{}.all([&] { s.fresh(); },
-                          {[&] {
-                               for (std::uint32_t const n : {2U, 1U, 3U, 2U, 1U}) s.push(n);
-                           },
-                           [&] {
-                               for (std::uint32_t const n : {1U, 3U, 2U, 2U, 2U}) (void)s.pop(n);
-                           }},
-                          [&] { s.nothing_lost(); }, 50'000'000);
+    return every_way<Ring>(
+        capacity, {},
+        [](auto& s) {
+            for (std::uint32_t const n : {2U, 1U, 3U, 2U, 1U}) s.push(n);
+        },
+        [](auto& s) {
+            for (std::uint32_t const n : {1U, 3U, 2U, 2U, 2U}) (void)s.pop(n);
+        });
 }
 
 template <class Ring>
 std::size_t close_and_drain(std::uint32_t capacity) {
-    scenario<Ring> s(capacity, {});
-    return explorer{}.all([&] { s.fresh(); },
-                          {[&] {
-                               s.push(1);
-                               s.push(1);
-                               s.close();
-                           },
-                           [&] { s.drain_to_the_end(); }},
-                          [&] { s.nothing_lost(); }, 50'000'000);
+    return every_way<Ring>(
+        capacity, {},
+        [](auto& s) {
+            s.push(1);
+            s.push(1);
+            s.close();
+        },
+        [](auto& s) { s.drain_to_the_end(); });
 }
-
-/// The explorer swaps stacks, which the sanitizers do not follow.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool can_swap_stacks = false;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr bool can_swap_stacks = false;
-#else
-constexpr bool can_swap_stacks = true;
-#endif
-#else
-constexpr bool can_swap_stacks = true;
-#endif
 
 template <class Ring>
 class SpscModel : public testing::Test {
   protected:
     void SetUp() override {
-        if (!can_swap_stacks) GTEST_SKIP() << "the explorer swaps stacks, which sanitizers do not follow";
+        if (support::sanitized) GTEST_SKIP() << "the explorer swaps stacks, which sanitizers do not follow";
     }
 };
 using rings =

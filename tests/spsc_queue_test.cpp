@@ -23,20 +23,11 @@
 #include <gtest/gtest.h>
 
 #include "support/count_allocations.hpp"
+#include "support/sanitizers.hpp"
 
 namespace {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
+using support::sanitized;
 
 /// A payload of `Size` bytes in which each word says the same: a torn one contradicts itself.
 template <std::size_t Size>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The two rings of slots under spsc_queue, and the memory-order argument of each.
 //
-// Both give the producer `free`, `slot`, `publish` and the consumer `ready`, `front`, `retire`. All counts
-// are 32-bit and wrap; only their differences mean anything. A ring holds no pointer: the slots are handed
-// in at each call, so a ring can stand in memory that two processes map at different addresses.
+// Both give the producer `free`, `slot`, `advance`, `tell` and the consumer `ready`, `front`, `retire`. All
+// counts are 32-bit and wrap; only their differences mean anything. A ring holds no pointer: the slots are
+// handed in at each call, so a ring can stand in memory that two processes map at different addresses.
 //
 // Who may call what: producer functions one thread, consumer functions one thread, at a time. `size` any.
 #pragma once
@@ -32,6 +32,24 @@ struct spsc_traits {
     /// as long.
     static constexpr std::size_t per_block(std::size_t size, std::size_t align) {
         return (line - std::max(align, sizeof(std::uint32_t))) / size;
+    }
+};
+
+/// What the producer of either ring knows about room.
+template <class Traits>
+struct producer_counts {
+    std::uint32_t pushed = Traits::start;   // items ever
+    std::uint32_t retired = Traits::start;  // as far as the producer knows
+
+    [[nodiscard]] std::uint32_t free(std::uint32_t capacity) const noexcept {
+        return capacity - (pushed - retired);
+    }
+    template <class Atomic>
+    [[nodiscard]] std::uint32_t ask_free(std::uint32_t capacity, Atomic const& consumers,
+                                         std::memory_order acquire) noexcept {
+        // acquire: pairs with the release in retire(): the consumer has done with those slots.
+        retired = consumers.load(acquire);
+        return free(capacity);
     }
 };
 
@@ -65,13 +83,11 @@ class line_ring {
 
     /// How many slots are free, as far as is known without asking; asks only if it knows of none.
     [[nodiscard]] count free(count capacity, std::memory_order acquire) noexcept {
-        count const known = capacity - (producer_.pushed - producer_.retired);
+        count const known = producer_.free(capacity);
         return known != 0 ? known : ask_free(capacity, acquire);
     }
     [[nodiscard]] count ask_free(count capacity, std::memory_order acquire) noexcept {
-        // acquire: pairs with the release in retire(): the consumer has done with those slots.
-        producer_.retired = retired_.load(acquire);
-        return capacity - (producer_.pushed - producer_.retired);
+        return producer_.ask_free(capacity, retired_, acquire);
     }
     /// How many slots follow each other in memory, the next one first.
     [[nodiscard]] count run(count /*capacity*/) const noexcept { return per_block - producer_.slot; }
@@ -112,7 +128,7 @@ class line_ring {
     /// How many items can be read; looks for more only if it knows of none.
     [[nodiscard]] count ready(block* blocks, count /*capacity*/, std::memory_order acquire) noexcept {
         if (consumer_.ready == 0)
-            // acquire: pairs with the release in publish().
+            // acquire: pairs with the release in tell().
             consumer_.ready =
                 blocks[consumer_.block].published.load(acquire) - (consumer_.lap + consumer_.slot);
         return consumer_.ready;
@@ -150,11 +166,9 @@ class line_ring {
         return reinterpret_cast<T*>(block.slots + slot * sizeof(T));
     }
 
-    struct alignas(apart) producer {
-        count pushed = Traits::start;   // items ever
-        count retired = Traits::start;  // as far as the producer knows
-        count block = 0, slot = 0;      // where the next item goes
-        count lap = Traits::start;      // items ever written to this block before this lap
+    struct alignas(apart) producer : producer_counts<Traits> {
+        count block = 0, slot = 0;  // where the next item goes
+        count lap = Traits::start;  // items ever written to this block before this lap
     } producer_;
     alignas(apart) atomic<count> pushed_{Traits::start};
     struct alignas(apart) consumer {
@@ -187,13 +201,11 @@ class array_ring {
     static constexpr std::size_t blocks(std::size_t capacity) { return capacity; }
 
     [[nodiscard]] count free(count capacity, std::memory_order acquire) noexcept {
-        count const known = capacity - (producer_.pushed - producer_.retired);
+        count const known = producer_.free(capacity);
         return known != 0 ? known : ask_free(capacity, acquire);
     }
     [[nodiscard]] count ask_free(count capacity, std::memory_order acquire) noexcept {
-        // acquire: pairs with the release in retire(): the consumer has done with those slots.
-        producer_.retired = retired_.load(acquire);
-        return capacity - (producer_.pushed - producer_.retired);
+        return producer_.ask_free(capacity, retired_, acquire);
     }
     [[nodiscard]] count run(count capacity) const noexcept { return capacity - producer_.at; }
     [[nodiscard]] T* slot(block* blocks) const noexcept {
@@ -212,7 +224,7 @@ class array_ring {
 
     [[nodiscard]] count ready(block* /*blocks*/, count /*capacity*/, std::memory_order acquire) noexcept {
         if (consumer_.published == consumer_.retired)
-            // acquire: pairs with the release in publish().
+            // acquire: pairs with the release in tell().
             consumer_.published = published_.load(acquire);
         return consumer_.published - consumer_.retired;
     }
@@ -235,9 +247,7 @@ class array_ring {
     }
 
   private:
-    struct alignas(apart) producer {
-        count pushed = Traits::start;
-        count retired = Traits::start;  // as far as the producer knows
+    struct alignas(apart) producer : producer_counts<Traits> {
         count at = 0;
     } producer_;
     alignas(apart) atomic<count> published_{Traits::start};
