@@ -287,7 +287,7 @@ TYPED_TEST(SpscQueueOf, LosesNothingInBatchesBetweenTwoThreads) {
 
 // ---- Wrap-around: the same rings with counters that start shortly before they wrap. ----
 
-struct about_to_wrap : cairn::detail::spsc_traits {
+struct about_to_wrap : cairn::detail::spsc_traits<false> {
     static constexpr std::uint32_t start = 0U - 21;
 };
 
@@ -296,25 +296,25 @@ void pass_the_wrap() {
     using T = std::uint32_t;
     for (std::uint32_t capacity = 1; capacity < 40; ++capacity) {
         Ring ring;
-        std::vector<typename Ring::block> blocks(Ring::blocks(capacity));
+        std::vector<typename Ring::block> blocks(Ring::block_count(capacity));
         std::deque<T> model;
         std::mt19937 random{capacity};
         T next = 0;
         for (int step = 0; step < 400; ++step) {
             if (random() % 2 == 0) {
-                bool const room = ring.free(capacity, std::memory_order_acquire) != 0;
+                bool const room = ring.free(capacity) != 0;
                 ASSERT_EQ(room, model.size() < capacity);
                 if (room) {
                     std::construct_at(ring.slot(blocks.data()), next);
-                    ring.tell(blocks.data(), ring.advance(capacity, 1), std::memory_order_release);
+                    ring.publish(blocks.data(), capacity, 1);
                     model.push_back(next++);
                 }
             } else {
-                bool const any = ring.ready(blocks.data(), capacity, std::memory_order_acquire) != 0;
+                bool const any = ring.ready(blocks.data()) != 0;
                 ASSERT_EQ(any, !model.empty());
                 if (any) {
                     ASSERT_EQ(*ring.front(blocks.data()), model.front());
-                    ring.retire(capacity, 1, std::memory_order_release);
+                    ring.retire(capacity, 1);
                     model.pop_front();
                 }
             }
@@ -324,8 +324,8 @@ void pass_the_wrap() {
 }
 
 TEST(SpscQueue, CountsPastTheEndOfItsCounters) {
-    pass_the_wrap<cairn::detail::line_ring<std::uint32_t, about_to_wrap>>();
-    pass_the_wrap<cairn::detail::array_ring<std::uint32_t, about_to_wrap>>();
+    pass_the_wrap<cairn::detail::spsc_ring<cairn::detail::line_layout<std::uint32_t, about_to_wrap>>>();
+    pass_the_wrap<cairn::detail::spsc_ring<cairn::detail::array_layout<std::uint32_t, about_to_wrap>>>();
 }
 
 // ---- Closing and waiting. ----

@@ -131,10 +131,12 @@ class spsc_queue {
     static_assert(std::is_object_v<T> && !std::is_const_v<T> && std::is_nothrow_destructible_v<T>);
     static_assert(Capacity <= std::numeric_limits<std::int32_t>::max());
 
-    using traits = detail::spsc_traits;
+    using traits = detail::spsc_traits<Wait::sleeps>;
     // Below 4 bytes it is a stream, where long spans count more.
-    static constexpr bool in_blocks = sizeof(T) >= 4 && sizeof(T) <= 16 && alignof(T) <= 32;
-    using ring = std::conditional_t<in_blocks, detail::line_ring<T, traits>, detail::array_ring<T, traits>>;
+    static constexpr bool in_blocks = sizeof(T) >= 4 && sizeof(T) <= 60 && alignof(T) <= 32 &&
+                                      traits::per_block(sizeof(T), alignof(T)) != 0;
+    using ring = detail::spsc_ring<
+        std::conditional_t<in_blocks, detail::line_layout<T, traits>, detail::array_layout<T, traits>>>;
     using storage = detail::spsc_storage<ring, Capacity, Allocator>;
 
   public:
@@ -200,16 +202,14 @@ class spsc_queue {
     [[nodiscard]] std::size_t try_push_n(Iterator first, std::size_t n) {
         producer_is_this_thread();
         if (is_closed()) return 0;
-        n = std::min<std::size_t>(n, free_for(n));
-        telling batch{*this};
-        for (std::size_t left = n; left != 0;) {
-            auto const k = static_cast<std::uint32_t>(std::min<std::size_t>(ring_.run(capacity_32()), left));
-            constructing part{batch, 0};
-            first = detail::copy_in<in_blocks ? ring::per_block : 0>(first, k, ring_.slot(storage_.blocks()),
-                                                                     part.n);
-            left -= k;
-        }
-        return n;
+        auto const room = static_cast<std::uint32_t>(std::min<std::size_t>(n, free_for(n)));
+        if (room == 0) return 0;
+        waking consumer{*this, consumer_sleeps_};
+        ring_.fill(storage_.blocks(), capacity_32(), room,
+                   [&first](T* slots, std::uint32_t k, std::uint32_t& done) {
+                       first = detail::copy_in<usual_run>(first, k, slots, done);
+                   });
+        return room;
     }
     [[nodiscard]] std::size_t try_push_n(std::span<T const> items) {
         return try_push_n(items.begin(), items.size());
@@ -292,17 +292,12 @@ class spsc_queue {
         requires std::output_iterator<Iterator, T&&>
     [[nodiscard]] std::size_t try_pop_n(Iterator out, std::size_t n) {
         consumer_is_this_thread();
-        std::size_t popped = 0;
-        while (popped < n) {
-            auto const known = static_cast<std::uint32_t>(std::min<std::size_t>(ready(), n - popped));
-            if (known == 0) break;
-            std::uint32_t const k = ring_.row(known, capacity_32());
-            releasing emptied{*this, 0};
-            out = detail::copy_out<in_blocks ? ring::per_block : 0>(ring_.front(storage_.blocks()), k, out,
-                                                                    emptied.n);
-            popped += k;
-        }
-        return popped;
+        waking producer{*this, producer_sleeps_};
+        return ring_.drain(storage_.blocks(), capacity_32(),
+                           static_cast<std::uint32_t>(std::min<std::size_t>(n, capacity())),
+                           [&out](T* items, std::uint32_t k, std::uint32_t& done) {
+                               out = detail::copy_out<usual_run>(items, k, out, done);
+                           });
     }
     [[nodiscard]] std::size_t try_pop_n(std::span<T> out) { return try_pop_n(out.begin(), out.size()); }
 
@@ -326,7 +321,7 @@ class spsc_queue {
         CAIRN_ASSERT(n == 0 || n <= ring_.row(ready(), capacity_32()));
         if (n == 0) return;
         std::destroy_n(ring_.front(storage_.blocks()), n);
-        ring_.retire(capacity_32(), static_cast<std::uint32_t>(n), publishing);
+        ring_.retire(capacity_32(), static_cast<std::uint32_t>(n));
         wake(producer_sleeps_);
     }
 
@@ -344,11 +339,11 @@ class spsc_queue {
     void close() noexcept {
         // seq_cst if the policy sleeps (see wake), else release: pairs with the acquire in is_closed(), so
         // that who sees the end also sees every item that was pushed before it.
-        closed_.store(true, publishing);
+        closed_.store(true, traits::tell);
         wake(producer_sleeps_);
         wake(consumer_sleeps_);
     }
-    [[nodiscard]] bool is_closed() const noexcept { return closed_.load(acquire); }
+    [[nodiscard]] bool is_closed() const noexcept { return closed_.load(traits::look); }
 
     /// How many items are in it: exact when neither side is at work, else what it was a moment ago.
     [[nodiscard]] std::size_t size() const noexcept {
@@ -366,43 +361,13 @@ class spsc_queue {
     }
 
   private:
-    // If threads sleep, what is published and who sleeps are two flags that each side sets before it reads
-    // the other's (Dekker). Only seq_cst orders a store before a later load.
-    static constexpr std::memory_order publishing =
-        Wait::sleeps ? std::memory_order_seq_cst : std::memory_order_release;
-    static constexpr std::memory_order acquire =
-        Wait::sleeps ? std::memory_order_seq_cst : std::memory_order_acquire;
+    // A batch copies this many items at a time by a size that the compiler knows.
+    static constexpr std::size_t usual_run = in_blocks ? ring::per_block : 0;
 
-    struct telling {  // tells the consumer of a whole batch, also if a constructor has thrown in its middle
+    struct waking {  // wakes the other side at the end of a batch, also if it ends by an exception
         spsc_queue& queue;
-        bool any = false;
-        typename ring::news news{};
-
-        void add(std::uint32_t n) noexcept {
-            auto const made = queue.ring_.advance(queue.capacity_32(), n);
-            if (any && ring::first_block_last)
-                queue.ring_.tell(queue.storage_.blocks(), made, publishing);
-            else
-                news = made;
-            any = true;
-        }
-        ~telling() {
-            if (!any) return;
-            queue.ring_.tell(queue.storage_.blocks(), news, publishing);
-            queue.wake(queue.consumer_sleeps_);
-        }
-    };
-    struct constructing {  // adds what was constructed of one run, also if the next constructor throws
-        telling& batch;
-        std::uint32_t n;
-        ~constructing() {
-            if (n != 0) batch.add(n);
-        }
-    };
-    struct releasing {  // frees what was moved out, also if the next assignment throws
-        spsc_queue& queue;
-        std::uint32_t n;
-        ~releasing() { queue.release(n); }
+        std::atomic<std::uint32_t>& asleep;
+        ~waking() { queue.wake(asleep); }
     };
 
     [[nodiscard]] static std::size_t checked(std::size_t capacity) {
@@ -415,22 +380,20 @@ class spsc_queue {
         return static_cast<std::uint32_t>(storage_.capacity());
     }
 
-    [[nodiscard]] std::uint32_t free() noexcept { return ring_.free(capacity_32(), acquire); }
+    [[nodiscard]] std::uint32_t free() noexcept { return ring_.free(capacity_32()); }
     /// The free slots; asks again if those known of are fewer than n.
     [[nodiscard]] std::uint32_t free_for(std::size_t n) noexcept {
         std::uint32_t const known = free();
-        return known < n ? ring_.ask_free(capacity_32(), acquire) : known;
+        return known < n ? ring_.ask_free(capacity_32()) : known;
     }
-    [[nodiscard]] std::uint32_t ready() noexcept {
-        return ring_.ready(storage_.blocks(), capacity_32(), acquire);
-    }
+    [[nodiscard]] std::uint32_t ready() noexcept { return ring_.ready(storage_.blocks()); }
     void publish(std::uint32_t n) noexcept {
-        ring_.tell(storage_.blocks(), ring_.advance(capacity_32(), n), publishing);
+        ring_.publish(storage_.blocks(), capacity_32(), n);
         wake(consumer_sleeps_);
     }
     void release_one() noexcept {
         std::destroy_at(ring_.front(storage_.blocks()));
-        ring_.retire(capacity_32(), 1, publishing);
+        ring_.retire(capacity_32(), 1);
     }
     template <class Move>
     void take(Move move) {
@@ -457,11 +420,11 @@ class spsc_queue {
         Wait policy;
         for (int looks = 0;; ++looks) {
             if (is_closed()) return false;
-            std::uint32_t const room = ring_.ask_free(capacity_32(), acquire);
+            std::uint32_t const room = ring_.ask_free(capacity_32());
             if (room >= plenty || (room != 0 && looks > 16)) return true;
             if (policy.wait()) {
                 if (room != 0) return true;
-                sleep(producer_sleeps_, [this] { return ring_.ask_free(capacity_32(), acquire) != 0; });
+                sleep(producer_sleeps_, [this] { return ring_.ask_free(capacity_32()) != 0; });
             }
         }
     }

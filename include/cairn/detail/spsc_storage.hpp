@@ -35,7 +35,7 @@ class spsc_storage {
     [[nodiscard]] block* blocks() noexcept { return blocks_; }
 
   private:
-    alignas(apart) block blocks_[Ring::blocks(Capacity)];
+    alignas(apart) block blocks_[Ring::block_count(Capacity)];
 };
 
 /// The blocks of a ring, from an allocator.
@@ -64,7 +64,7 @@ class spsc_storage<Ring, 0, Allocator> {
 
   private:
     using traits = typename std::allocator_traits<Allocator>::template rebind_traits<block>;
-    [[nodiscard]] std::size_t count() const noexcept { return Ring::blocks(capacity_); }
+    [[nodiscard]] std::size_t count() const noexcept { return Ring::block_count(capacity_); }
 
     std::size_t capacity_;
     block* blocks_;
