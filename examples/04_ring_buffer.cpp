@@ -123,7 +123,8 @@ class remembering {
     std::size_t out_ = 0;
 };
 
-// Step 4: the count in the line of the items that it counts.
+// Step 4: the count in the line of the items that it counts, written right after the item: with other stores
+// in between, the consumer would take the line in the gap.
 class in_blocks {
   public:
     static constexpr auto what = "cairn: the count beside the items";

@@ -106,8 +106,9 @@ struct tracked {
 
 template <class T>
 class SpscQueueOf : public testing::Test {};
-using kinds = testing::Types<unsigned char, std::uint32_t, payload<8>, payload<16>, payload<32>, payload<64>,
-                             payload<128>, payload<256>, std::string, std::unique_ptr<int>>;
+using kinds = testing::Types<unsigned char, std::uint32_t, payload<8>, payload<16>, payload<24>, payload<32>,
+                             payload<48>, payload<60>, payload<64>, payload<128>, payload<256>, std::string,
+                             std::unique_ptr<int>>;
 TYPED_TEST_SUITE(SpscQueueOf, kinds);
 
 TYPED_TEST(SpscQueueOf, HoldsExactlyItsCapacityAtEveryPosition) {

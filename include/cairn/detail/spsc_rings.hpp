@@ -305,6 +305,7 @@ class spsc_ring : Layout {
         spsc_ring& ring;
         place at;
         count ready, retired, told;
+        // release: as in retire().
         void tell() noexcept { ring.retired_.store(told = retired, traits::retire); }
 
         struct part {
@@ -316,7 +317,8 @@ class spsc_ring : Layout {
                 std::destroy_n(items, done);
                 all.ready -= done;
                 all.at.move(done, capacity);
-                // release: as in retire().
+                // A producer that waits polls retired_: written for each block it made batches 1.3 times
+                // slower. So it is told at the end, or when much is free.
                 all.retired += done;
                 if (all.retired - all.told > capacity / 2) all.tell();
             }
