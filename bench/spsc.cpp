@@ -151,7 +151,9 @@ template <class T>
 class moodycamel_queue {
   public:
     static constexpr auto name = "moodycamel";
-    explicit moodycamel_queue(std::size_t capacity) : queue_(capacity) {}
+    /// It rounds up: asked for 64 and 1,024 it takes 127 and 2,044 messages, twice what the others may hold.
+    /// Asked for one fewer it takes 63 and 1,023.
+    explicit moodycamel_queue(std::size_t capacity) : queue_(capacity - 1) {}
     void push(T const& item) {
         until([&] { return queue_.try_enqueue(item); });
     }
@@ -505,22 +507,21 @@ void figures_of(measured const& all, std::uint64_t wrong, std::uint32_t sent, st
         return number(found.first) + " x in the worst cell (" + found.second + ")";
     };
     if (!trips.empty()) {
-        figures.push_back({"spsc round trip, messages of up to 64 bytes, vs the best installed peer",
-                           "at least 1.3 x less in every cell", cell(worst(trips)),
-                           worst(trips).first >= 1.3});
-        figures.push_back({"spsc throughput vs the best installed peer", "at least 1.0 x in every cell",
-                           cell(worst(ways)), worst(ways).first >= 1.0});
-        figures.push_back({"spsc throughput vs the best installed peer, geometric mean", "at least 1.3 x",
+        figures.push_back({"spsc round trip to 64 bytes, vs best peer", "at least 1.3 x less in every cell",
+                           cell(worst(trips)), worst(trips).first >= 1.3});
+        figures.push_back({"spsc one way vs best peer", "at least 1.0 x in every cell", cell(worst(ways)),
+                           worst(ways).first >= 1.0});
+        figures.push_back({"spsc one way vs best peer, geometric mean", "at least 1.3 x",
                            number(geometric_mean(gains)) + " x", geometric_mean(gains) >= 1.3});
     }
-    figures.push_back({"spsc batches of 64 vs one by one, 8 bytes", "at least 3.00 x",
+    figures.push_back({"spsc batches of 64, 8 bytes, vs single", "at least 3.00 x",
                        number(all.batch_gain.median) + " x (" + number(all.batch_gain.low) + " to " +
                            number(all.batch_gain.high) + ")",
                        all.batch_gain.median >= 3});
-    figures.push_back({"spsc throughput vs the lecture's queue, geometric mean", "at least 4.00 x",
+    figures.push_back({"spsc one way vs lecture's, geometric mean", "at least 4.00 x",
                        number(geometric_mean(over_naive)) + " x", geometric_mean(over_naive) >= 4});
-    figures.push_back({"spsc: lost, doubled, reordered or torn of " + count(sent) + " messages of each type",
-                       "0", count(static_cast<double>(wrong)), wrong == 0});
+    figures.push_back({"spsc lost, doubled, reordered or torn", "0 of " + count(sent) + " of each type",
+                       count(static_cast<double>(wrong)), wrong == 0});
 }
 
 }  // namespace
