@@ -181,7 +181,7 @@ class spsc_queue {
     [[nodiscard]] bool try_push(T&& item) { return try_emplace(std::move(item)); }
 
     /// Pushes T(args...), after a wait if the queue is full. Returns false, args untouched, if the queue is
-    /// or becomes closed. A producer that had to wait goes on when a quarter is free, or soon after: so it
+    /// or becomes closed. A producer that had to wait goes on when half is free, or soon after: so it
     /// takes the consumer's line once for many items. Exceptions as try_emplace.
     template <class... Args>
         requires std::constructible_from<T, Args...>
@@ -418,12 +418,12 @@ class spsc_queue {
     }
 
     [[nodiscard, gnu::noinline]] bool wait_for_room() noexcept {
-        std::uint32_t const plenty = capacity_32() / 4 + 1;
+        std::uint32_t const plenty = capacity_32() / 2 + 1;
         Wait policy;
         for (int looks = 0;; ++looks) {
             if (is_closed()) return false;
             std::uint32_t const room = ring_.ask_free(capacity_32());
-            if (room >= plenty || (room != 0 && looks > 16)) return true;
+            if (room >= plenty || (room != 0 && looks > 64)) return true;
             if (policy.wait()) {
                 if (room != 0) return true;
                 sleep(producer_sleeps_, [this] { return ring_.ask_free(capacity_32()) != 0; });

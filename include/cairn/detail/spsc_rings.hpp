@@ -29,6 +29,17 @@ namespace cairn::detail {
 inline constexpr std::size_t apart = 128;
 inline constexpr std::size_t line = 64;
 
+/// Asks for the line at p, to write to it.
+inline void claim(void const* p) noexcept {
+#if defined(__x86_64__)
+    // GCC makes a plain read of __builtin_prefetch(p, 1) where it is not told that the CPU has prefetchw.
+    // All 64-bit ones have; to the oldest it does nothing.
+    asm volatile("prefetchw %0" : : "m"(*static_cast<char const*>(p)));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
 /// What a ring is built from. The tests put in atomics that play out every interleaving, counters that start
 /// shortly before they wrap, and orders that are too weak. Orders are constants, for GCC takes one that it
 /// does not know as seq_cst: a locked store for each block.
@@ -105,6 +116,8 @@ struct line_layout {
         if (sizeof(block) == line && at.in + 2 < block_count(capacity))
             __builtin_prefetch(blocks + at.in + 2);
     }
+    /// Blocks are left alone: to call for the next one made strings 1.2 times slower, and others no faster.
+    static void claim_ahead(block* /*blocks*/, place const& /*next*/, count /*capacity*/) noexcept {}
     static void tell(block* blocks, place const& at, count /*before*/, count n) noexcept {
         // release: pairs with the acquire in look(): who sees the count sees the items.
         blocks[at.in].published.store(at.lap + at.slot + n, Traits::tell);
@@ -126,8 +139,10 @@ struct array_layout {
     static constexpr count per_block = 1;
     static constexpr telling batch_told = telling::at_the_end;
 
-    struct block {
-        alignas(T) std::byte slot[sizeof(T)];
+    // Items of whole lines start at a line: an allocator's 16 bytes of alignment would let each straddle one
+    // line more (64 bytes one way: 1.1 to 1.5 times slower).
+    struct alignas(sizeof(T) % line == 0 ? std::max(line, alignof(T)) : alignof(T)) block {
+        std::byte slot[sizeof(T)];
     };
     static constexpr std::size_t block_count(std::size_t capacity) { return capacity; }
 
@@ -142,6 +157,13 @@ struct array_layout {
             if ((slot += n) == capacity) slot = 0;
         }
     };
+    /// Calls for the lines of a slot that is soon to be written: several are then under way at once, while a
+    /// store waits for its line alone (64 to 256 bytes: one way 1.0 to 1.4, round trip 1.1 times faster).
+    static void claim_ahead(block* blocks, place const& next, count capacity) noexcept {
+        if (next.slot + 2 >= capacity) return;
+        std::byte const* const slot = blocks[next.slot + 2].slot;
+        for (std::size_t at = 0; at < std::min(sizeof(T), 4 * line); at += line) claim(slot + at);
+    }
     void tell(block* /*blocks*/, place const& /*at*/, count before, count n) noexcept {
         // release: pairs with the acquire in look(): who sees the count sees the items.
         published_.store(before + n, Traits::tell);
@@ -193,6 +215,7 @@ class spsc_ring : Layout {
         this->tell(blocks, producer_.at, producer_.pushed, n);
         producer_.at.move(n, capacity);
         note(n);
+        this->claim_ahead(blocks, producer_.at, capacity);
     }
 
     // fill and drain are always inlined, so that the caller's iterator stays in a register, and go block by
