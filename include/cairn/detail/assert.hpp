@@ -21,3 +21,14 @@ namespace cairn::detail {
 #else
 #define CAIRN_ASSERT(condition) static_cast<void>(0)
 #endif
+
+namespace cairn::detail {
+
+/// Whether contracts are checked in this build: then classes may keep what the checks need to know.
+#if !defined(NDEBUG) || defined(CAIRN_HARDENED)
+inline constexpr bool checked = true;
+#else
+inline constexpr bool checked = false;
+#endif
+
+}  // namespace cairn::detail
