@@ -2,12 +2,14 @@
 #include <cairn/recycling_pool.hpp>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <random>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -113,6 +115,33 @@ TEST(RecyclingPool, AResetThatThrowsEndsTheObjectAndReachesTheCaller) {
     EXPECT_EQ(pool.kept(), 0U);
     EXPECT_EQ(counted::alive, 0);
     EXPECT_NE(pool.acquire(), nullptr);  // a new one needs no reset
+}
+
+/// Does something when it ends, or is reset.
+struct with_last_words {
+    std::function<void()> last_words;
+    with_last_words() = default;
+    ~with_last_words() { reset(); }
+    with_last_words(with_last_words const&) = delete;
+    with_last_words& operator=(with_last_words const&) = delete;
+    void reset() {
+        if (auto const words = std::exchange(last_words, nullptr)) words();
+    }
+};
+
+TEST(RecyclingPool, AnObjectMayGiveAnotherOneBackFromWithinItsEnd) {
+    cairn::recycling_pool<with_last_words> pool;
+    std::vector<cairn::recycling_pool<with_last_words>::handle> outer;
+    for (int i = 0; i < 200; ++i) {
+        outer.push_back(pool.acquire());
+        outer.back()->last_words = [&pool, inner = pool.acquire().release()] { pool.release(inner); };
+    }
+    outer.clear();  // kept; the inner ones are still out
+    EXPECT_EQ(pool.kept(), 200U);
+    pool.shrink();  // ends most of them, and each gives its inner one back meanwhile
+    EXPECT_LE(pool.kept(), 2U * pool.magazine_size);
+    while (pool.kept() != 0) outer.push_back(pool.acquire());
+    outer.clear();
 }
 
 TEST(RecyclingPool, IsUnharmedByAnyAllocationThatFails) {

@@ -93,46 +93,53 @@ class depot {
         if (first != nullptr) put(empty_, first);
         throw std::bad_alloc();
     }
-    /// Takes the magazines of a thread that goes, unless the pool has ended.
+    /// Takes the magazines of a thread that goes, unless the pool has ended; that may happen at any time.
     void leave(magazine* first, magazine* second) noexcept {
-        magazine* over = nullptr;  // what is more than is kept: discarded when the lock is free again
+        std::array<void*, 2 * magazine::largest> over;  // more than is kept: discarded when the lock is free
+        std::size_t n = 0;
         {
             std::lock_guard const lock(mutex_);
             if (ended_) return;
             for (magazine* const m : {first, second}) {
-                bool const room = stored_ + m->size() <= limit_;
-                if (room) stored_ += m->size();
-                put(m->empty() ? empty_ : room ? full_ : over, m);
+                if (stored_ + m->size() > limit_)
+                    while (!m->empty()) over[n++] = m->pop();
+                stored_ += m->size();
+                put(m->empty() ? empty_ : full_, m);
             }
         }
-        while (over != nullptr) {
-            magazine* const m = get(over);
-            while (!m->empty()) discard_(m->pop());
-            std::lock_guard const lock(mutex_);
-            put(empty_, m);
-        }
+        while (n != 0) discard_(over[--n]);
     }
-    /// Empties all magazines of the depot into `take`, called under the lock.
+    /// Empties all magazines of the depot: calls `take` for each thing, without the lock, for what it does
+    /// may come back here.
     template <class Take>
     void drain(Take take) noexcept {
-        std::lock_guard const lock(mutex_);
-        while (full_ != nullptr) {
-            magazine* const m = get(full_);
-            stored_ -= m->size();
-            while (!m->empty()) take(m->pop());
-            put(empty_, m);
+        std::array<void*, magazine::largest> some;
+        for (;;) {
+            std::size_t n = 0;
+            {
+                std::lock_guard const lock(mutex_);
+                if (full_ == nullptr) return;
+                magazine* const m = get(full_);
+                stored_ -= m->size();
+                while (!m->empty()) some[n++] = m->pop();
+                put(empty_, m);
+            }
+            while (n != 0) take(some[--n]);
         }
     }
     /// The pool ends: calls `take` for each thing in any magazine, those of threads too, and frees them all.
     /// Precondition: no thread is at work on the pool.
     template <class Take>
     void end(Take take) noexcept {
-        std::lock_guard const lock(mutex_);
-        ended_ = true;
-        for (auto const& m : all_)
+        std::vector<std::unique_ptr<magazine>> all;
+        {
+            std::lock_guard const lock(mutex_);
+            ended_ = true;
+            all.swap(all_);
+            full_ = empty_ = nullptr;
+        }
+        for (auto const& m : all)
             while (!m->empty()) take(m->pop());
-        all_.clear();
-        full_ = empty_ = nullptr;
     }
     /// Things in all magazines: exact when no thread is at work.
     [[nodiscard]] std::size_t size() const noexcept {
