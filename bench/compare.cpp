@@ -13,6 +13,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -20,6 +21,7 @@
 #include <unistd.h>
 #endif
 
+#include "allocator_worker.hpp"
 #include "input.hpp"
 #include "machine.hpp"
 #include "questions.hpp"
@@ -42,6 +44,7 @@ constexpr question questions[] = {
     {"balance", "how evenly the keys are spread", question_balance},
     {"build", "what building and changing a ring costs", question_build},
     {"spsc", "which queue between two threads is fastest, by message and capacity", question_spsc},
+    {"pool", "whether a pool beats the allocators, by workload and object", question_pool},
 };
 
 struct options {
@@ -155,6 +158,7 @@ void run(options const& chosen) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (argc == 2 && std::string_view(argv[1]) == allocator_worker_option) return serve_allocations();
     options chosen;
     CLI::App app{
         "cairn-compare measures cairn's strategies against each other and against what is installed."};

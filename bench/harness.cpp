@@ -30,6 +30,12 @@ summary summarise(std::vector<double> values) {
     return {at(0.5), at(0.25), at(0.75)};
 }
 
+double geometric_mean(std::vector<double> const& values) {
+    double sum = 0;
+    for (double const value : values) sum += std::log(value);
+    return values.empty() ? 0 : std::exp(sum / static_cast<double>(values.size()));
+}
+
 std::size_t cell_result::at(std::string const& name) const {
     auto const found = std::find(names_.begin(), names_.end(), name);
     if (found == names_.end()) throw std::logic_error("no contestant named " + name);
@@ -87,25 +93,30 @@ cell_result measure(context const& ctx, std::vector<contestant> const& contestan
         prepare();
         auto const begin = clock::now();
         benchmark::DoNotOptimize(one.run(1));
-        double const ms = std::chrono::duration<double, std::milli>(clock::now() - begin).count();
+        double const ms = one.seconds
+                              ? 1e3 * one.seconds()
+                              : std::chrono::duration<double, std::milli>(clock::now() - begin).count();
         auto const iterations = static_cast<benchmark::IterationCount>(
             std::clamp(std::ceil(ctx.milliseconds / std::max(ms, 1e-6)), 1.0, 1e6));
-        benchmark::RegisterBenchmark(one.name.c_str(),
-                                     [&one, &window, prepare](benchmark::State& state) {
-                                         std::size_t now = window;
-                                         prepare();
-                                         benchmark::DoNotOptimize(one.run(now++));  // warms the caches
-                                         for (auto _ : state) {
-                                             if (one.prepare) {
-                                                 state.PauseTiming();
-                                                 one.prepare();
-                                                 state.ResumeTiming();
-                                             }
-                                             benchmark::DoNotOptimize(one.run(now++));
-                                         }
-                                     })
-            ->Iterations(iterations)
-            ->UseRealTime();
+        auto* const registered =
+            benchmark::RegisterBenchmark(one.name.c_str(), [&one, &window, prepare](benchmark::State& state) {
+                std::size_t now = window;
+                prepare();
+                benchmark::DoNotOptimize(one.run(now++));  // warms the caches
+                for (auto _ : state) {
+                    if (one.prepare) {
+                        state.PauseTiming();
+                        one.prepare();
+                        state.ResumeTiming();
+                    }
+                    benchmark::DoNotOptimize(one.run(now++));
+                    if (one.seconds) state.SetIterationTime(one.seconds());
+                }
+            })->Iterations(iterations);
+        if (one.seconds)
+            registered->UseManualTime();
+        else
+            registered->UseRealTime();
     }
     for (std::size_t round = 0; round < ctx.rounds; ++round) {
         collector collected;

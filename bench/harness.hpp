@@ -38,6 +38,7 @@ struct summary {
     double high = 0;
 };
 [[nodiscard]] summary summarise(std::vector<double> values);
+[[nodiscard]] double geometric_mean(std::vector<double> const& values);
 
 /// One contestant of a cell. `run(window, count)` does `count` operations on the queries of a window and
 /// returns a value that depends on all of them; windows of different numbers share no queries.
@@ -46,6 +47,8 @@ struct contestant {
     std::size_t operations;  // per call of run
     std::function<std::uint64_t(std::size_t window)> run;
     std::function<void()> prepare = {};  // before each call of run, not timed
+    /// For work in another process: how many seconds of a call of run count. Else the call is timed.
+    std::function<double()> seconds = {};
 };
 
 /// The result of a cell: nanoseconds per operation, one value a round, for each contestant.

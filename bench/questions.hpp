@@ -48,5 +48,6 @@ template <class Router, class... Options>
 [[nodiscard]] answer question_balance(context& ctx);
 [[nodiscard]] answer question_build(context& ctx);
 [[nodiscard]] answer question_spsc(context& ctx);
+[[nodiscard]] answer question_pool(context& ctx);
 
 }  // namespace cairn::bench

@@ -5,19 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cmath>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(CAIRN_BENCH_HAVE_BOOST)
 #include <boost/lockfree/spsc_queue.hpp>
 #endif
@@ -25,6 +19,7 @@
 #include <readerwriterqueue/readerwriterqueue.h>
 #endif
 
+#include "partner.hpp"
 #include "questions.hpp"
 
 namespace cairn::bench {
@@ -75,12 +70,6 @@ class messages<std::string> {
 };
 
 // ---- The queues, each with a push and a pop that wait. All wait alike: a pause, then a yield. ----
-
-template <class Try>
-void until(Try attempt) {
-    spin_then_yield policy;
-    while (!attempt()) (void)policy.wait();
-}
 
 template <class T>
 class ours {
@@ -165,61 +154,6 @@ class moodycamel_queue {
     moodycamel::ReaderWriterQueue<T> queue_;
 };
 #endif
-
-// ---- The second thread. ----
-
-/// A thread on another core that does what it is handed, once each. It spins meanwhile.
-class partner {
-  public:
-    partner() : thread_([this] { serve(); }) {}
-    ~partner() {
-        work_ = nullptr;
-        given_.fetch_add(1, std::memory_order_release);
-        thread_.join();
-    }
-    partner(partner const&) = delete;
-    partner& operator=(partner const&) = delete;
-
-    /// Runs `other` there and `here` here; returns when both have ended.
-    template <class Other, class Here>
-    void together(Other&& other, Here&& here) {
-        work_ = std::forward<Other>(other);
-        // release: pairs with the acquire in serve(), for work_ and all it refers to.
-        std::uint32_t const turn = given_.fetch_add(1, std::memory_order_release) + 1;
-        here();
-        // acquire: pairs with the release in serve(), for what the work has written.
-        until([&] { return done_.load(std::memory_order_acquire) == turn; });
-    }
-
-    /// Whether two threads can run on two cores here.
-    [[nodiscard]] static bool possible() { return std::thread::hardware_concurrency() > 1; }
-
-  private:
-    static void move_to_another_core() {
-#if defined(__linux__)
-        // The main thread has bound itself to the last core that was allowed; the first one is ours.
-        cpu_set_t set;
-        for (int core = 0; core < CPU_SETSIZE; ++core) {
-            CPU_ZERO(&set);
-            CPU_SET(static_cast<std::size_t>(core), &set);
-            if (sched_setaffinity(0, sizeof set, &set) == 0) return;
-        }
-#endif
-    }
-    void serve() {
-        move_to_another_core();
-        for (std::uint32_t turn = 1;; ++turn) {
-            until([&] { return given_.load(std::memory_order_acquire) == turn; });
-            if (!work_) return;
-            work_();
-            done_.store(turn, std::memory_order_release);
-        }
-    }
-    std::function<void()> work_;
-    alignas(128) std::atomic<std::uint32_t> given_{0};
-    alignas(128) std::atomic<std::uint32_t> done_{0};
-    std::thread thread_;
-};
 
 // ---- What is measured. ----
 
@@ -371,12 +305,6 @@ struct ratio_row {
         best = best == 0 ? ratio : std::min(best, ratio);
     }
     return best;
-}
-
-[[nodiscard]] double geometric_mean(std::vector<double> const& values) {
-    double sum = 0;
-    for (double const value : values) sum += std::log(value);
-    return values.empty() ? 0 : std::exp(sum / static_cast<double>(values.size()));
 }
 
 [[nodiscard]] nlohmann::json ratio_table(std::string const& id, std::string const& title,
