@@ -23,8 +23,9 @@ void until(Try attempt) {
     while (!attempt()) (void)policy.wait();
 }
 
-/// A thread on another core that does what it is handed, once each. It spins a while for the next, so that
-/// it is awake in a run of measurements, then sleeps, so that others can be measured on its core.
+/// A thread on another core that does what it is handed, once each. It spins some 50 µs for the next, so that
+/// it is awake in a run of measurements, then sleeps: other processes have partners on that core too, and one
+/// that still looked around would take half of it from the next one that is measured.
 class partner {
   public:
     partner() : thread_([this] { serve(); }) {}
@@ -50,7 +51,7 @@ class partner {
     [[nodiscard]] static bool possible() { return std::thread::hardware_concurrency() > 1; }
 
   private:
-    static constexpr int looks = 20'000;
+    static constexpr int looks = 2'000;
 
     [[nodiscard]] std::uint32_t give() {
         // release: pairs with the acquire in serve(), for work_ and all it refers to.
@@ -72,10 +73,10 @@ class partner {
     void serve() {
         move_to_another_core();
         for (std::uint32_t turn = 1;; ++turn) {
-            int left = looks;
             // acquire: pairs with the release in give().
-            until([&] { return given_.load(std::memory_order_acquire) == turn || --left == 0; });
-            if (left == 0) given_.wait(turn - 1, std::memory_order_acquire);
+            for (int left = looks; left != 0 && given_.load(std::memory_order_acquire) != turn; --left)
+                detail::relax();
+            given_.wait(turn - 1, std::memory_order_acquire);
             if (!work_) return;
             work_();
             done_.store(turn, std::memory_order_release);

@@ -90,9 +90,10 @@ class hot final : public workload {
     Pool pool_;
 };
 
-/// `Count` objects out, then back in random order; Pool is used by one thread or by two.
+/// `Count` objects out, then back in random order. On lines of its own: two threads that each have one are to
+/// share the pool, and nothing else.
 template <class T, std::size_t Count>
-class out_and_back {
+class alignas(128) out_and_back {
   public:
     explicit out_and_back(std::uint64_t seed) {
         std::mt19937_64 random(seed);
@@ -146,7 +147,6 @@ class own final : public workload {
   private:
     Pool pool_;
     partner& other_;
-    // Not next to each other: the threads are to share the pool, and no other line.
     std::unique_ptr<out_and_back<T, Count>> mine_ = std::make_unique<out_and_back<T, Count>>(1);
     std::unique_ptr<out_and_back<T, Count>> theirs_ = std::make_unique<out_and_back<T, Count>>(2);
 };

@@ -32,6 +32,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -103,9 +104,9 @@ class concurrent_object_pool {
     /// A slot without an object: memory for one T. @throws what the allocator throws.
     [[nodiscard]] T* allocate() {
         life_.check();
-        void* slot = cache_.take();
+        void* slot = cache_.take_at_once();
         if (slot == nullptr) [[unlikely]]
-            slot = take_from_slabs();
+            slot = take_slowly();
         guard::out(slot, sizeof(T), this);
         return static_cast<T*>(slot);
     }
@@ -119,12 +120,14 @@ class concurrent_object_pool {
     void reserve(std::size_t n) {
         std::lock_guard const lock(mutex_);
         slots_.reserve(n);
+        in_slabs_.store(slots_.size() != slots_.capacity(), std::memory_order_relaxed);
     }
     /// Gives slabs back of which no slot is out or with a thread.
     void shrink() noexcept {
         std::lock_guard const lock(mutex_);
         cache_.shared().drain([this](void* slot) noexcept { slots_.give(slot); });
         slots_.shrink();
+        in_slabs_.store(slots_.size() != slots_.capacity(), std::memory_order_relaxed);
     }
 
     /// How many objects and slots are out: exact when no thread is at work. O(magazines).
@@ -141,38 +144,53 @@ class concurrent_object_pool {
     [[nodiscard]] allocator_type get_allocator() const noexcept { return slots_.source().get(); }
 
   private:
+    // Slabs begin at a line, so that objects of whole lines share none.
     static constexpr std::size_t alignment = std::max(alignof(T), alignof(void*));
+    static constexpr std::size_t slab_alignment = std::max<std::size_t>(alignment, 64);
     using guard = detail::slot_guard<>;
     static constexpr std::size_t slot_bytes = guard::slot_bytes(sizeof(T), alignment);
-    using source = detail::slab_allocator<Allocator, alignment>;
-    static constexpr std::size_t at_a_time = detail::magazine::largest / 2;
+    using source = detail::slab_allocator<Allocator, slab_alignment>;
+    static constexpr std::size_t at_a_time = 32;
 
     void give(T* slot) noexcept {
         guard::in(slot, sizeof(T), this);
-        if (!cache_.give(slot)) [[unlikely]] {
-            std::lock_guard const lock(mutex_);
-            slots_.give(slot);
-        }
+        if (!cache_.give_at_once(slot)) [[unlikely]]
+            give_slowly(slot);
     }
-    /// A slot for now, and some for this thread's magazine.
-    [[nodiscard, gnu::noinline]] void* take_from_slabs() {
+    [[gnu::noinline]] void give_slowly(void* slot) noexcept {
+        if (cache_.give(slot)) return;
+        std::lock_guard const lock(mutex_);
+        slots_.give(slot);
+        in_slabs_.store(true, std::memory_order_relaxed);
+    }
+    /// A slot that this thread has released; else one that nobody has had yet; else one that another thread
+    /// has released; else one of a new slab.
+    [[nodiscard, gnu::noinline]] void* take_slowly() {
+        if (void* const slot = cache_.take(false)) return slot;
+        // relaxed: a hint. The slots are counted again under the lock.
+        if (in_slabs_.load(std::memory_order_relaxed))
+            if (void* const slot = take_from_slabs(false)) return slot;
+        if (void* const slot = cache_.take()) return slot;
+        return take_from_slabs(true);
+    }
+    /// A slot for now, and some for this thread's magazine: whole lines, so that threads share none of them.
+    [[nodiscard]] void* take_from_slabs(bool grow) {
         std::array<void*, at_a_time> some;
         std::size_t n = 0;
         {
             std::lock_guard const lock(mutex_);
-            some[n++] = slots_.take();
+            if (grow) some[n++] = slots_.take();
             while (n != at_a_time && slots_.size() != slots_.capacity()) some[n++] = slots_.take();
+            in_slabs_.store(slots_.size() != slots_.capacity(), std::memory_order_relaxed);
         }
-        while (n != 1)
-            if (!cache_.give(some[--n])) {
-                std::lock_guard const lock(mutex_);
-                slots_.give(some[n]);
-            }
+        if (n == 0) return nullptr;
+        while (n != 1) give_slowly(some[--n]);
         return some[0];
     }
 
     mutable std::mutex mutex_;  // for slots_
     detail::slot_pool<source> slots_;
+    std::atomic<bool> in_slabs_{false};  // whether slots_ has free slots
     detail::magazine_cache cache_;
     [[no_unique_address]] detail::life<> life_;
 };

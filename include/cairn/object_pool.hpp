@@ -140,9 +140,11 @@ class object_pool {
 
   private:
     static constexpr std::size_t alignment = std::max(alignof(T), alignof(void*));
+    // Slabs begin at a line, so that an object of a line is in one.
+    static constexpr std::size_t slab_alignment = std::max<std::size_t>(alignment, 64);
     using guard = detail::slot_guard<>;
     static constexpr std::size_t slot_bytes = guard::slot_bytes(sizeof(T), alignment);
-    using source = detail::slab_allocator<Allocator, alignment>;
+    using source = detail::slab_allocator<Allocator, slab_alignment>;
 
     void give(T* slot) noexcept {
         guard::in(slot, sizeof(T), this);

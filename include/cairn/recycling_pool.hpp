@@ -120,7 +120,9 @@ class recycling_pool {
     /// @throws what Reset, T's constructor and its allocation throw; the pool is unharmed.
     [[nodiscard]] handle acquire() {
         life_.check();
-        if (void* const kept = cache_.take()) {
+        void* kept = cache_.take_at_once();
+        if (kept == nullptr) kept = cache_.take();
+        if (kept != nullptr) {
             std::unique_ptr<T> object(static_cast<T*>(kept));
             reset_(*object);
             return handle(object.release(), releaser(*this));
@@ -130,7 +132,8 @@ class recycling_pool {
     /// Takes back an object that left its handle by release().
     void release(T* object) noexcept {
         life_.check();
-        if (!keep_(std::as_const(*object)) || !cache_.give(object)) delete object;
+        if (!keep_(std::as_const(*object)) || !(cache_.give_at_once(object) || cache_.give(object)))
+            delete object;
     }
 
     /// Ends the objects that the depot keeps. What threads keep for themselves stays.
