@@ -159,8 +159,15 @@ class churn final : public workload {
         for (std::size_t i = 0; i < Live; ++i) live_[i] = pool_.get();
         std::shuffle(live_.begin(), live_.end(), std::mt19937_64(3));  // as after a long life
         for (std::size_t i = 0; i < Live; ++i) write(live_[i], i);
-        std::iota(order_.begin(), order_.end(), 0);
-        std::shuffle(order_.begin(), order_.end(), std::mt19937_64(4));
+        // One of each 1,000th part, so none twice; the parts in random order.
+        std::mt19937_64 random(4);
+        std::array<std::uint32_t, at_once> order{};
+        std::iota(order.begin(), order.end(), 0);
+        for (auto& choice : choices_) {
+            std::shuffle(order.begin(), order.end(), random);
+            for (std::size_t i = 0; i < at_once; ++i)
+                choice[i] = static_cast<std::uint32_t>(order[i] * part + random() % part);
+        }
     }
     ~churn() override {
         if constexpr (requires { pool_.put_all(); })
@@ -171,19 +178,13 @@ class churn final : public workload {
     void run(std::size_t window) override {
         std::uint64_t sum = 0, expected = 0;
         for (std::size_t round = 0; round < objects_a_run / at_once; ++round) {
-            // One of each 1,000th part, so none twice; the parts in random order.
-            for (std::size_t i = 0; i < at_once; ++i) {
-                std::uint64_t draw = (window * 64 + round) * at_once + i;
-                draw = (draw ^ draw >> 16) * 0x9E3779B97F4A7C15;
-                draw = (draw ^ draw >> 32) * 0xD6E8FEB86659FD93;
-                chosen_[i] = static_cast<std::uint32_t>(order_[i] * part + ((draw >> 32) * part >> 32));
-            }
-            for (std::uint32_t const k : chosen_) {
+            auto const& chosen = choices_[(window * 7 + round) % choices_.size()];
+            for (std::uint32_t const k : chosen) {
                 sum += read(live_[k]);
                 expected += 2 * std::uint64_t{k};
                 pool_.put(live_[k]);
             }
-            for (std::uint32_t const k : chosen_) write(live_[k] = pool_.get(), k);
+            for (std::uint32_t const k : chosen) write(live_[k] = pool_.get(), k);
         }
         require(sum == expected);
     }
@@ -193,7 +194,7 @@ class churn final : public workload {
     static_assert(Live % at_once == 0 && objects_a_run % at_once == 0);
     Pool pool_;
     std::vector<T*> live_;
-    std::array<std::uint32_t, at_once> order_{}, chosen_{};
+    std::array<std::array<std::uint32_t, at_once>, 16> choices_{};
 };
 
 /// One thread makes objects, and sends them to the other, which ends them.

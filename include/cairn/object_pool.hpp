@@ -13,6 +13,7 @@
 //   ----------------------------   ----------------------------------------   -----------------------------
 //   make, construct, allocate      O(1), 1 to 2 ns and the constructor;       0 bytes an object beyond its
 //                                  more when a slab is needed                 slot; 56 a slab, 8 KiB a pool
+//                                                                             (later 2 a slot, to 128 KiB)
 //   destroy, deallocate            O(1), 1 to 2 ns and the destructor         none
 //   reserve                        O(1): one slab, not touched                what is missing
 //   shrink                         O(free slots x slabs)                      unused slabs go back

@@ -14,6 +14,7 @@
 // is changed under its lock only, and a magazine is used by one thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -50,8 +51,12 @@ struct alignas(128) magazine {
         set_size(n);
         return round[n];
     }
-    /// Its lines may be in another core's cache: asks for all at once, to write.
-    void call() const noexcept {
+    // Its lines may be in another core's cache: these ask for all at once, in the order of their use.
+    void call_to_take() const noexcept {
+        for (std::uint32_t n = size(); n != 0; n -= std::min<std::uint32_t>(n, 8))
+            __builtin_prefetch(&round[n - 1]);
+    }
+    void call_to_give() const noexcept {
         for (std::uint32_t i = 0; i < most; i += 8) __builtin_prefetch(&round[i], 1);
     }
     [[nodiscard]] bool full() const noexcept { return size() == most; }
@@ -108,7 +113,7 @@ class depot {
         std::mutex mutex;
         std::atomic<magazine*> full{nullptr};  // not empty; atomic for a look without the lock
         magazine* empty = nullptr;
-        std::size_t stored = 0;  // things in full
+        std::atomic<std::size_t> stored{0};  // things in full; relaxed: changed under the lock, for onlookers
     };
 
   public:
@@ -145,7 +150,7 @@ class depot {
             {
                 std::lock_guard const lock(at.mutex);
                 if (empty != nullptr) put(at.empty, std::exchange(empty, nullptr));
-                if (at.stored + full->size() > limit_) return nullptr;
+                if (stored_in(at) + full->size() > limit_) return nullptr;
                 if (at.empty != nullptr) {
                     put_full(at, full);
                     return get(at.empty);
@@ -186,7 +191,7 @@ class depot {
             shelf& at = shelf_of(mine.shelf);
             std::lock_guard const shelf_lock(at.mutex);
             for (magazine* const m : {mine.unload(), mine.previous}) {
-                if (at.stored + m->size() > limit_)
+                if (stored_in(at) + m->size() > limit_)
                     while (!m->empty()) over[n++] = m->pop();
                 if (m->empty())
                     put(spare_, m);
@@ -238,17 +243,26 @@ class depot {
         for (thread_magazines const* const one : members_) n += one->size();
         return n;
     }
+    /// Things that any thread may take: about so many.
+    [[nodiscard]] std::size_t stored() const noexcept {
+        std::size_t n = 0;
+        for (shelf const& at : shelves_) n += stored_in(at);
+        return n;
+    }
     [[nodiscard]] bool ended() const noexcept {
         std::lock_guard const lock(mutex_);
         return ended_;
     }
 
   private:
+    [[nodiscard]] static std::size_t stored_in(shelf const& at) noexcept {
+        return at.stored.load(std::memory_order_relaxed);
+    }
     static void put(magazine*& list, magazine* m) noexcept { m->next = std::exchange(list, m); }
     [[nodiscard]] static magazine* get(magazine*& list) noexcept { return std::exchange(list, list->next); }
     // relaxed: under the shelf's lock, but for the hint in full_for().
     static void put_full(shelf& at, magazine* m) noexcept {
-        at.stored += m->size();
+        at.stored.store(stored_in(at) + m->size(), std::memory_order_relaxed);
         m->next = at.full.load(std::memory_order_relaxed);
         at.full.store(m, std::memory_order_relaxed);
     }
@@ -256,7 +270,7 @@ class depot {
         magazine* const m = at.full.load(std::memory_order_relaxed);
         if (m == nullptr) return nullptr;
         at.full.store(m->next, std::memory_order_relaxed);
-        at.stored -= m->size();
+        at.stored.store(stored_in(at) - m->size(), std::memory_order_relaxed);
         return m;
     }
     /// A bound on what is kept is a bound for all threads together, so they share one shelf then.
@@ -376,7 +390,7 @@ class magazine_cache {
             } else {
                 magazine* const full = depot_->full_for(mine->previous, mine->shelf, from_others);
                 if (full == nullptr) return nullptr;
-                full->call();
+                full->call_to_take();
                 mine->previous = mine->unload();
                 mine->load(full);
             }
@@ -403,7 +417,7 @@ class magazine_cache {
             } else {
                 magazine* const empty = depot_->empty_for(mine->previous, mine->shelf);
                 if (empty == nullptr) return false;
-                empty->call();
+                empty->call_to_give();
                 mine->previous = mine->unload();
                 mine->load(empty);
             }

@@ -5,14 +5,16 @@
 // memory, but a take must read the slot to learn the next one: a chain of cache misses when slots came back
 // in random order. In an array of pointers beside them a take reads no slot, but each slot costs 8 bytes.
 //
-//     hot      [ p p p p p p … ] [ p p p … ]     the last slots that came back: two arrays of fixed size. The
+//     hot      [ p p p p p p … ] [ p p p … ]     the last slots that came back: two arrays of one size. The
 //                                                one is the stack; full or empty, the other takes its place
 //     links    ┌ next ┬ p ┬ p ┬ … ┐ ─▶ ┌ next ┬ p ┬ p ┬ … ┐ ─▶    the rest, an array at a time: one free slot
 //              └──────┴───┴───┴───┘    └──────┴───┴───┴───┘       holds pointers to others
 //     fresh    the end of a slab, never handed out yet
 //
 // So an object costs no byte beyond its slot, and one free slot in `per_link` + 1 is touched. (1,000 slots
-// of 64 bytes out and back in random order: 1.7 times faster than a chain through the slots.)
+// of 64 bytes out and back in random order: 1.6 times faster than a chain through the slots.) The hot arrays
+// grow with the pool, to an eighth of its slots and 8,192 each, so that a burst of that size touches no free
+// slot at all: 1 or 2 bytes a slot. (Of 10,000 live objects 1,000 end and 1,000 come: 1.3 times faster.)
 // Slabs grow geometrically: each is about as large as all before it, from 4 KiB to 16 MiB.
 // Not thread-safe.
 #pragma once
@@ -64,9 +66,10 @@ template <class Source>
 class slot_pool {
   public:
     static constexpr std::size_t smallest_slab = 4'096, largest_slab = std::size_t{1} << 24;
+    static constexpr std::size_t longest_half = 8'192;
 
     /// @param slot_bytes  a multiple of the alignment that slots need, and of a pointer's size.
-    /// @param half        the length of each hot array; at least 16.
+    /// @param half        the length of each hot array at first; at least 16.
     slot_pool(std::size_t slot_bytes, std::size_t half, Source source)
         : slot_bytes_(slot_bytes),
           per_link_(std::min<std::size_t>(slot_bytes / sizeof(void*) - 1, 15)),
@@ -78,19 +81,29 @@ class slot_pool {
     slot_pool& operator=(slot_pool const&) = delete;
     ~slot_pool() {
         while (slabs_ != nullptr) free_slab(std::exchange(slabs_, slabs_->next));
-        if (hot_ != nullptr) source_.deallocate(hot_, hot_bytes());
+        if (hot_ != nullptr) source_.deallocate(hot_, hot_bytes(half_));
     }
 
     /// A slot. @throws what the source throws if a slab is needed; nothing has changed then.
     [[nodiscard]] void* take() {
-        if (top_ == begin_) [[unlikely]]
+        // The slot is read before top_ is written: one object out and back, 1.1 times faster.
+        void** top = top_;
+        if (top == begin_) [[unlikely]] {
             refill();
-        return *--top_;
+            top = top_;
+        }
+        void* const slot = top[-1];
+        top_ = top - 1;
+        return slot;
     }
     void give(void* slot) noexcept {
-        if (top_ == end_) [[unlikely]]
+        void** top = top_;
+        if (top == end_) [[unlikely]] {
             spill();
-        *top_++ = slot;
+            top = top_;
+        }
+        *top = slot;
+        top_ = top + 1;
     }
 
     /// Makes sure that n slots exist in all: one slab for those that are missing.
@@ -224,11 +237,9 @@ class slot_pool {
         bytes = slots * slot_bytes_ + sizeof(slab);
         bytes = rounded(bytes);
 
-        if (hot_ == nullptr) {
-            hot_ = ::new (source_.allocate(hot_bytes())) void*[2 * half_];
-            begin_ = top_ = hot_;
-            end_ = hot_ + half_;
-        }
+        if (std::size_t const wanted = std::min(std::bit_floor((capacity_ + slots) / 8), longest_half);
+            hot_ == nullptr || wanted >= 2 * half_)
+            lengthen_hot(std::max(wanted, half_));
         auto* const begin = static_cast<std::byte*>(source_.allocate(bytes));
         std::byte* const end = begin + slots * slot_bytes_;
         slabs_ = ::new (static_cast<void*>(end)) slab{slabs_, begin, begin, end, slots, bytes, 0};
@@ -236,10 +247,27 @@ class slot_pool {
         capacity_ += slots;
         untouched_ += slots;
     }
+    /// What both arrays have goes into the first of two new ones, which are at least twice as long.
+    void lengthen_hot(std::size_t half) {
+        void** const longer = ::new (source_.allocate(hot_bytes(half))) void*[2 * half];
+        void** top = longer;
+        if (hot_ != nullptr) {
+            void** const other = begin_ == hot_ ? hot_ + half_ : hot_;
+            top = std::copy(begin_, top_, std::copy_n(other, other_, top));
+            source_.deallocate(hot_, hot_bytes(half_));
+        }
+        hot_ = begin_ = longer;
+        top_ = top;
+        other_ = 0;
+        half_ = half;
+        end_ = begin_ + half;
+    }
     [[nodiscard]] static constexpr std::size_t rounded(std::size_t bytes) noexcept {
         return (bytes + Source::alignment - 1) / Source::alignment * Source::alignment;
     }
-    [[nodiscard]] std::size_t hot_bytes() const noexcept { return rounded(2 * half_ * sizeof(void*)); }
+    [[nodiscard]] static constexpr std::size_t hot_bytes(std::size_t half) noexcept {
+        return rounded(2 * half * sizeof(void*));
+    }
     void free_slab(slab* s) noexcept {
         unpoison(s->begin, s->bytes);
         source_.deallocate(s->begin, s->bytes);
