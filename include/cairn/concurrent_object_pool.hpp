@@ -13,7 +13,7 @@
 //                                                                         the depot, which has 8 shelves
 //   destroy, deallocate          O(1), 1 to 2 ns and the destructor       the same
 //   a thread's first call        two magazines, 2 KiB                     the depot's lock
-//   size, capacity               O(threads + magazines)                   all locks, one after the other
+//   size                         O(threads + magazines)                   two locks
 //
 // One thread that makes and another that ends: the slots go back by the depot, a magazine at a time, and cost
 // some 3 ns more than the queue between the two. A thread keeps at most 252 free slots; at its end they go to
