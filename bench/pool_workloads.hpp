@@ -155,7 +155,7 @@ class own final : public workload {
 template <class Pool, class T, std::size_t Live>
 class churn final : public workload {
   public:
-    explicit churn(partner&) : live_(Live) {
+    explicit churn(partner&) : live_(Live), choices_(std::max<std::size_t>(Live / at_once, 64)) {
         for (std::size_t i = 0; i < Live; ++i) live_[i] = pool_.get();
         std::shuffle(live_.begin(), live_.end(), std::mt19937_64(3));  // as after a long life
         for (std::size_t i = 0; i < Live; ++i) write(live_[i], i);
@@ -178,7 +178,7 @@ class churn final : public workload {
     void run(std::size_t window) override {
         std::uint64_t sum = 0, expected = 0;
         for (std::size_t round = 0; round < objects_a_run / at_once; ++round) {
-            auto const& chosen = choices_[(window * 7 + round) % choices_.size()];
+            auto const& chosen = choices_[(window * (objects_a_run / at_once) + round) % choices_.size()];
             for (std::uint32_t const k : chosen) {
                 sum += read(live_[k]);
                 expected += 2 * std::uint64_t{k};
@@ -194,7 +194,7 @@ class churn final : public workload {
     static_assert(Live % at_once == 0 && objects_a_run % at_once == 0);
     Pool pool_;
     std::vector<T*> live_;
-    std::array<std::array<std::uint32_t, at_once>, 16> choices_{};
+    std::vector<std::array<std::uint32_t, at_once>> choices_;  // enough to reach every object
 };
 
 /// One thread makes objects, and sends them to the other, which ends them.
