@@ -45,6 +45,7 @@ constexpr question questions[] = {
     {"build", "what building and changing a ring costs", question_build},
     {"spsc", "which queue between two threads is fastest, by message and capacity", question_spsc},
     {"pool", "whether a pool beats the allocators, by workload and object", question_pool},
+    {"interner", "what it costs to find a string's symbol, and to keep strings once", question_interner},
 };
 
 struct options {

@@ -49,5 +49,6 @@ template <class Router, class... Options>
 [[nodiscard]] answer question_build(context& ctx);
 [[nodiscard]] answer question_spsc(context& ctx);
 [[nodiscard]] answer question_pool(context& ctx);
+[[nodiscard]] answer question_interner(context& ctx);
 
 }  // namespace cairn::bench
