@@ -59,7 +59,8 @@ class slot_guard {
     static void in(void* slot, std::size_t bytes, [[maybe_unused]] void const* owner) noexcept {
         if constexpr (Checked) {
             auto* const found = std::launder(static_cast<word*>(at(slot, bytes)));
-            std::uintptr_t const was = found->exchange(is_in(owner), std::memory_order_relaxed);
+            [[maybe_unused]] std::uintptr_t const was =
+                found->exchange(is_in(owner), std::memory_order_relaxed);
             CAIRN_ASSERT(was != is_in(owner) && "released twice");
             CAIRN_ASSERT(was == is_out(owner) && "released to a pool that it did not come from");
         }
