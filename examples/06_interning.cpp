@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Chapter 6. Interning. A string is stored once, and a number stands for it: what does that save, and for
-// whom?
+// Chapter 6. Interning. Each string is stored once, and a number stands for it: which strings is that for?
 //
 // A million log lines name the same few hundred hosts. As strings they are a million copies, and each
 // question about them compares characters. So a lecture says: keep each different string once, and hand out
-// a number for it. This program builds that interner, for many threads, shows what its second look is
-// for, measures what each call costs, and ends with the strings that should never go in. Correctness is
-// asserted, time is only reported.
+// a number for it. This program builds that interner, breaks it to see what its second look is for, weighs
+// what it saves against what each call costs, and ends with the strings that should never go in. Correctness
+// is asserted, time is only reported.
 #include <cairn/concurrent_string_interner.hpp>
 #include <cairn/string_interner.hpp>
 
@@ -133,7 +132,7 @@ using counted_vector = std::vector<T, counting_allocator<T>>;
 double kib(std::size_t bytes) { return static_cast<double>(bytes) / 1024.0; }
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
 
-std::vector<std::string> names(std::string const& before, std::size_t n, std::string const& after = "") {
+std::vector<std::string> numbered(std::string const& before, std::size_t n, std::string const& after = "") {
     std::vector<std::string> all;
     for (std::size_t i = 0; i < n; ++i) all.push_back(before + std::to_string(i) + after);
     return all;
@@ -222,8 +221,7 @@ class table {
 };
 
 /// How many records name the same host as the one before? Of 100,000, with hosts of one length that differ at
-/// the end, as hosts do.
-/// Returns the ns that a comparison of symbols saves.
+/// the end, as hosts do. Returns the ns that a comparison of symbols saves.
 double compare_columns() {
     constexpr std::size_t records = 100'000;
     std::vector<std::string> hosts;
@@ -288,7 +286,7 @@ double time_hits(Interner& interner, std::vector<std::string> const& texts, int 
 
 /// The entrance fee: texts that are there already, as nearly all are.
 void the_entrance_fee(double saved) {
-    auto const known = names("/api/v2/customers/", 5'000, "/orders");
+    auto const known = numbered("/api/v2/customers/", 5'000, "/orders");
     std::mt19937_64 random{5};
     std::vector<std::string> texts;
     for (std::size_t i = 0; i < 20'000; ++i) texts.push_back(known[random() % known.size()]);
@@ -460,8 +458,8 @@ int main() {
 
     std::cout << "\n2. What it saves: a million records whose field has 500 values\n"
               << std::string(38, ' ') << "as std::string    as symbols\n";
-    a_million_records("codes of 3 digits or less", names("", 500));
-    a_million_records("paths of 26 to 28 characters", names("/api/v2/customers/", 500, "/orders"));
+    a_million_records("codes of 3 digits or less", numbered("", 500));
+    a_million_records("paths of 26 to 28 characters", numbered("/api/v2/customers/", 500, "/orders"));
 
     std::cout << "\n3. What it saves: ns for a comparison of two hosts (median of 9 rounds)\n";
     double const saved = compare_columns();
