@@ -59,6 +59,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -121,21 +122,30 @@ struct spin_then_sleep {
     int looks_ = 0;
 };
 
+/// Lays items out by their size: in blocks where that is faster, else in an array. The default.
+struct layout_by_size {};
+
+/// Lays items out in an array, whatever their size: not a byte more than they need, and a span may be as
+/// long as the capacity. For 4 to 60 bytes single items travel up to 2 times slower, batches as fast.
+struct compact_layout {};
+
 /// @tparam T          what is sent: destructible, not const. It is moved out by pop.
 /// @tparam Capacity   how many items fit, or dynamic_capacity: then the constructor says. A fixed queue
 ///                    allocates nothing, holds no pointer, and may stand in shared memory if T is trivially
 ///                    copyable.
 /// @tparam Allocator  for dynamic_capacity.
 /// @tparam Wait       how push and pop wait: spin, spin_then_yield, spin_then_sleep.
+/// @tparam Layout     how the items lie in memory: layout_by_size, compact_layout.
 template <class T, std::size_t Capacity = dynamic_capacity, class Allocator = std::allocator<T>,
-          class Wait = spin_then_yield>
+          class Wait = spin_then_yield, class Layout = layout_by_size>
 class spsc_queue {
     static_assert(std::is_object_v<T> && !std::is_const_v<T> && std::is_nothrow_destructible_v<T>);
     static_assert(Capacity <= std::numeric_limits<std::int32_t>::max());
 
     using traits = detail::spsc_traits<Wait::sleeps>;
     // Below 4 bytes it is a stream, where long spans count more.
-    static constexpr bool in_blocks = sizeof(T) >= 4 && sizeof(T) <= 60 && alignof(T) <= 32 &&
+    static constexpr bool in_blocks = std::is_same_v<Layout, layout_by_size> && sizeof(T) >= 4 &&
+                                      sizeof(T) <= 60 && alignof(T) <= 32 &&
                                       traits::per_block(sizeof(T), alignof(T)) != 0;
     using ring = detail::spsc_ring<
         std::conditional_t<in_blocks, detail::line_layout<T, traits>, detail::array_layout<T, traits>>>;
@@ -318,12 +328,21 @@ class spsc_queue {
         if (known == 0) return {};
         return {ring_.front(storage_.blocks()), std::min<std::size_t>(ring_.row(known, capacity_32()), n)};
     }
-    /// Destroys the first n items of the span that peek returned and frees their slots.
+    /// Shows the oldest items, up to n: visit(span) for each run of them that lies together, in order. They
+    /// stay until release(), so a batch can be worked on again when work on it fails. Returns how many it
+    /// has shown: all that are there, or n. If visit throws, nothing has changed. O(runs).
+    template <std::invocable<std::span<T>> Visit>
+    std::size_t peek_n(std::size_t n, Visit&& visit) {
+        consumer_is_this_thread();
+        auto const most = static_cast<std::uint32_t>(std::min<std::size_t>(n, capacity()));
+        return ring_.visit(storage_.blocks(), capacity_32(), most,
+                           [&visit](T* items, std::uint32_t k) { visit(std::span<T>(items, k)); });
+    }
+    /// Destroys the oldest n items, which peek or peek_n has shown, and frees their slots, all at once. O(n).
     void release(std::size_t n) noexcept {
-        CAIRN_ASSERT(n == 0 || n <= ring_.row(ready(), capacity_32()));
+        CAIRN_ASSERT(n <= peek_n(n, [](std::span<T>) {}));
         if (n == 0) return;
-        std::destroy_n(ring_.front(storage_.blocks()), n);
-        ring_.retire(capacity_32(), static_cast<std::uint32_t>(n));
+        ring_.retire_n(storage_.blocks(), capacity_32(), static_cast<std::uint32_t>(n));
         wake(producer_sleeps_);
     }
 

@@ -262,6 +262,41 @@ class spsc_ring : Layout {
         retired_.store(consumer_.retired += n, traits::retire);
     }
 
+    /// Shows up to n items where they are, run by run: visit(items, k). Returns how many.
+    template <class Visit>
+    [[gnu::always_inline]] count visit(block* blocks, count capacity, count n, Visit visit) {
+        place at = consumer_.at;
+        // Where less is known of than is asked for, one look more makes one run of what lies together.
+        count ready = consumer_.ready < n ? consumer_.ready = this->look(blocks, at, consumer_.retired)
+                                          : consumer_.ready;
+        count seen = 0;
+        while (seen != n) {
+            if (ready == 0) ready = this->look(blocks, at, consumer_.retired + seen);
+            if (ready == 0) break;
+            count const k = std::min({n - seen, ready, at.run(capacity)});
+            visit(std::launder(at.item(blocks)), k);
+            at.move(k, capacity);
+            ready -= k;
+            seen += k;
+        }
+        return seen;
+    }
+    /// Destroys n items that visit() has shown, and gives their slots back by one store.
+    void retire_n(block* blocks, count capacity, count n) noexcept {
+        place at = consumer_.at;
+        for (count left = n; left != 0;) {
+            count const k = std::min(left, at.run(capacity));
+            std::destroy_n(std::launder(at.item(blocks)), k);
+            at.move(k, capacity);
+            left -= k;
+        }
+        consumer_.at = at;
+        // In blocks, what is known is known of one block: past its end nothing is.
+        consumer_.ready -= std::min(n, consumer_.ready);
+        // release: as in retire().
+        retired_.store(consumer_.retired += n, traits::retire);
+    }
+
     /// Takes and destroys up to n items: take(items, k, done) moves k out, and counts in `done`. If it
     /// throws, that item and those behind it stay. Returns how many.
     template <class Take>

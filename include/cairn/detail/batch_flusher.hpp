@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: MIT
+// The flusher of a batcher: one thread that looks into the lanes by its own clock, and hands on what is due.
+//
+// It is never woken by a push. It looks every half linger (500 µs at most, 50 µs at least when linger is 0)
+// and sends a batch when there are enough events, or bytes, or the oldest has waited for linger, or a lane is
+// full, or somebody flushes or closes. No time is stored with an event: the flusher knows when it last saw
+// all lanes empty, and nothing is older than that.
+//
+// What the sink has stays in its slots until the sink has returned: so a retry needs no copy, and a slot is
+// taken exactly as long as its event is undecided. One run of one lane is given to the sink where it lies.
+// Several are moved into one array first; their slots stay taken, empty, until the end all the same. Only
+// drop_oldest gives the slots back at once, for its producers want to take from the lane meanwhile.
+//
+// A flush is a ticket. The flusher, not the caller, notes for each lane how many events had been accepted,
+// and the flush ends when so many have left. One flush is at work at a time, those that come meanwhile share
+// the next one; so none waits for more than two, however many producers go on.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../batch_options.hpp"
+#include "batch_lanes.hpp"
+
+namespace cairn::detail {
+
+/// How long things took, in steps of an eighth of a power of two. One thread adds, others read.
+class batch_times {
+  public:
+    void add(std::chrono::nanoseconds time) noexcept {
+        auto const ns = static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 0));
+        counts_[slot(ns)].add(1);
+    }
+    [[nodiscard]] std::chrono::nanoseconds quantile(double share) const noexcept {
+        std::uint64_t all = 0;
+        for (tally const& count : counts_) all += count.get();
+        if (all == 0) return {};
+        auto const wanted = static_cast<std::uint64_t>(share * static_cast<double>(all - 1)) + 1;
+        std::uint64_t below = 0;
+        for (std::size_t i = 0; i != counts_.size(); ++i)
+            if ((below += counts_[i].get()) >= wanted)
+                return std::chrono::nanoseconds(static_cast<std::int64_t>(upper(i)));
+        return {};
+    }
+
+  private:
+    static constexpr std::size_t slot(std::uint64_t ns) noexcept {
+        if (ns < 8) return ns;
+        auto const power = static_cast<std::size_t>(std::bit_width(ns)) - 4;  // ns >> power is 8 to 15
+        return 8 * power + (ns >> power);
+    }
+    static constexpr std::uint64_t upper(std::size_t slot) noexcept {
+        if (slot < 16) return slot;
+        std::size_t const power = slot / 8 - 1;
+        return ((slot % 8 + 9) << power) - 1;
+    }
+    std::array<tally, 8 * 62> counts_{};
+};
+
+template <class T, class Sink, class Clock>
+class batch_flusher {
+    using lane = batch_lane<T>;
+    using time_point = typename Clock::time_point;
+    using mutex_lock = std::unique_lock<std::mutex>;
+    static constexpr bool may_gather = std::is_nothrow_move_constructible_v<T>;
+
+  public:
+    batch_flusher(Sink sink, batch_options options, batch_hooks<T> hooks)
+        : lanes(std::move(options), std::move(hooks)), sink_(std::move(sink)), random_(lanes.options.seed) {
+        if constexpr (may_gather) gathered_ = std::allocator<T>().allocate(lanes.options.max_batch);
+    }
+    ~batch_flusher() {
+        if constexpr (may_gather) std::allocator<T>().deallocate(gathered_, lanes.options.max_batch);
+    }
+    batch_flusher(batch_flusher const&) = delete;
+    batch_flusher& operator=(batch_flusher const&) = delete;
+
+    /// Starts the thread, which keeps `self` alive as long as it runs: a sink that never returns is left
+    /// behind, and what it works on must stay. In a forked child the count never falls, so all of this,
+    /// the mutex that some other thread held included, is left alone.
+    static void start(std::shared_ptr<batch_flusher> const& self) {
+        self->thread_ = std::thread([self] { self->run(); });
+    }
+    /// At the end of the batcher: closes, and ends thread and sink.
+    void end() noexcept {
+        if (lanes.is_forked()) return;
+        close(lanes.options.close_timeout);
+        if (left_behind_) {
+            thread_.detach();
+            return;
+        }
+        thread_.join();
+        sink_.reset();
+    }
+
+    flush_result flush(std::chrono::nanoseconds limit) {
+        if (lanes.is_forked()) return flush_result::forked;
+        if (lanes.is_flusher()) return flush_result::would_deadlock;
+        mutex_lock lock(lanes.mutex);
+        time_point const deadline = later(Clock::now(), limit);
+        std::uint64_t const mine = ++flushes_wanted_;
+        std::uint64_t const dead = dead_;
+        lanes.call_flusher();
+        for (;;) {
+            if (flushes_done_ >= mine) return dead_ == dead ? flush_result::ok : flush_result::dead_lettered;
+            if (finished_) return flush_result::closed;
+            if (lanes.refusal.load(std::memory_order_relaxed) == push_result::stopped)
+                return flush_result::stopped;
+            if (!wait(lanes.done, lock, deadline)) return flush_result::timed_out;
+        }
+    }
+
+    close_report close(std::chrono::nanoseconds limit) {
+        if (lanes.is_forked() || lanes.is_flusher()) return {};
+        mutex_lock lock(lanes.mutex);
+        time_point const deadline = later(Clock::now(), limit);
+        if (!closing_) {
+            closing_ = true;
+            lanes.refuse(push_result::closed);
+        }
+        lanes.call_flusher();
+        while (!finished_)
+            if (!wait(lanes.done, lock, deadline) && !finished_) {
+                abandoning_ = true;
+                lanes.call_flusher();
+                backing_off_.notify_all();
+                if (in_user_code_ && !left_behind_) take_over(lock);
+                // Else the flusher is on its way: it calls the sink no more.
+                while (!finished_) lanes.done.wait(lock);
+            }
+        return report();
+    }
+
+    [[nodiscard]] batch_stats stats() {
+        batch_stats s;
+        if (lanes.is_forked()) return s;
+        std::uint64_t blocked_ns = 0;
+        std::exception_ptr error;
+        {
+            mutex_lock const lock(lanes.mutex);
+            for (auto const& l : lanes.all) {
+                // What has left is read first: so it is never more than what came in, but for an event that
+                // was taken before its push had counted it.
+                std::uint64_t const settled = l->settled();
+                s.delivered += l->out.delivered.get();
+                s.dead += l->out.dead.get();
+                s.abandoned += l->out.abandoned.get();
+                s.dropped_oldest += l->out.dropped_oldest.get();
+                s.accepted += std::max(l->in.accepted.get(), settled);
+                s.rejected += l->in.rejected.get();
+                s.dropped_newest += l->in.dropped_newest.get();
+                s.blocked += l->in.blocked.get();
+                blocked_ns += l->in.blocked_ns.get();
+            }
+            error = last_error_;
+        }
+        s.buffered = s.accepted - s.delivered - s.dead - s.abandoned - s.dropped_oldest;
+        s.offered = s.accepted + s.rejected + s.dropped_newest;
+        s.max_depth = std::max<std::uint64_t>(max_depth_.get(), s.buffered);
+        s.batches = batches_.get();
+        s.retries = retries_.get();
+        if (s.batches != 0)
+            s.fill = static_cast<double>(s.delivered) /
+                     (static_cast<double>(s.batches) * static_cast<double>(lanes.options.max_batch));
+        s.blocked_time = std::chrono::nanoseconds(static_cast<std::int64_t>(blocked_ns));
+        s.flush_p50 = times_.quantile(0.5);
+        s.flush_p99 = times_.quantile(0.99);
+        if (s.buffered != 0) s.oldest_age = Clock::now() - since_.load(std::memory_order_relaxed);
+        s.last_error = what(error);
+        return s;
+    }
+
+    batch_lanes<T, Clock> lanes;
+
+  private:
+    // ---- The loop. ----
+
+    void run() {
+        mutex_lock lock(lanes.mutex);
+        lanes.flusher.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        for (;;) {
+            lanes.called = false;
+            adopt_lanes();
+            time_point const now = Clock::now();
+            look(now);
+            settle_flushes();
+            if (is_due(now)) {
+                lock.unlock();
+                form_batch();
+                lock.lock();
+                if (!deliver(lock)) return;
+                if (all_taken_) since_.store(now, std::memory_order_relaxed);
+                continue;
+            }
+            if (closing_ && drained()) break;
+            sleep(lock, now);
+        }
+        finish();
+    }
+
+    void adopt_lanes() {
+        while (mine_.size() != lanes.all.size()) {
+            mine_.push_back(lanes.all[mine_.size()].get());
+            parts_.reserve(mine_.size());
+            sections_.reserve(mine_.size());
+        }
+    }
+    void look(time_point now) {
+        seen_ = 0;
+        full_ = false;
+        std::uint64_t bytes = 0;
+        for (lane* const l : mine_) {
+            look(*l);
+            seen_ += l->out.seen;
+            full_ |= l->out.seen == lanes.options.capacity;
+            bytes += l->in.bytes.get() - l->out.bytes;
+            if (l->returned && !l->unused && l->out.seen == 0 &&
+                !l->in.inside.load(std::memory_order_acquire))
+                l->unused = l->out.taken == l->in.accepted.get();
+        }
+        enough_bytes_ = lanes.options.max_bytes != 0 && bytes >= lanes.options.max_bytes;
+        max_depth_.at_least(seen_);
+        if (seen_ == 0) since_.store(now, std::memory_order_relaxed);
+    }
+    void look(lane& l) {
+        auto const count = [&l] {
+            l.events.become_consumer();
+            l.out.seen = l.events.peek_n(std::numeric_limits<std::size_t>::max(), [](std::span<T>) {});
+        };
+        if (!drops_oldest()) return count();
+        std::lock_guard const lock(l.oldest);
+        count();
+    }
+    [[nodiscard]] bool is_due(time_point now) const {
+        if (seen_ == 0) return false;
+        return seen_ >= lanes.options.max_batch || full_ || enough_bytes_ || flushing_ != 0 || closing_ ||
+               now - since_.load(std::memory_order_relaxed) >= lanes.options.linger;
+    }
+    void settle_flushes() {
+        if (flushing_ == 0 && flushes_done_ != flushes_wanted_) {
+            flushing_ = flushes_wanted_;
+            // The mutex that the flusher and the caller of flush share makes each push that happened
+            // before the call visible here.
+            for (lane* const l : mine_) l->out.target = l->in.accepted.get();
+        }
+        if (flushing_ == 0) return;
+        for (lane* const l : mine_)
+            if (taken(*l) < l->out.target) return;
+        flushes_done_ = std::exchange(flushing_, 0);
+        lanes.done.notify_all();
+        if (flushes_done_ != flushes_wanted_) lanes.called = true;
+    }
+    [[nodiscard]] std::uint64_t taken(lane& l) {
+        if (!drops_oldest()) return l.out.taken;
+        std::lock_guard const lock(l.oldest);
+        return l.out.taken;
+    }
+    /// No push is at work, and then nothing is left: see the head of batch_lanes.hpp.
+    [[nodiscard]] bool drained() {
+        for (lane* const l : mine_)
+            if (l->in.inside.load(std::memory_order_seq_cst)) return false;
+        for (lane* const l : mine_) {
+            look(*l);
+            if (l->out.seen != 0) return false;
+        }
+        return true;
+    }
+    void sleep(mutex_lock& lock, time_point now) {
+        if (lanes.called) return;
+        time_point until = later(now, tick());
+        if (seen_ != 0)
+            until = std::min(until, later(since_.load(std::memory_order_relaxed), lanes.options.linger));
+        lanes.asleep = true;
+        Clock::wait_until(lanes.awake, lock, until);
+        lanes.asleep = false;
+    }
+    [[nodiscard]] std::chrono::nanoseconds tick() const noexcept {
+        using namespace std::chrono_literals;
+        auto const linger = lanes.options.linger;
+        return linger == 0ns ? 50us : std::clamp<std::chrono::nanoseconds>(linger / 2, 1us, 500us);
+    }
+    void finish() {
+        finished_ = true;
+        lanes.done.notify_all();
+    }
+
+    // ---- One batch. ----
+
+    struct part {
+        lane* from;
+        std::size_t n;
+    };
+    [[nodiscard]] bool drops_oldest() const noexcept {
+        return lanes.options.on_full == overflow_policy::drop_oldest;
+    }
+
+    /// Fills parts_, sections_ and batch_. Each batch begins with another lane, so each is served in turn.
+    void form_batch() {
+        parts_.clear();
+        sections_.clear();
+        std::size_t room = lanes.options.max_batch;
+        std::size_t bytes = 0;
+        std::size_t const first = next_;
+        for (std::size_t i = 0; i != mine_.size() && room != 0; ++i) {
+            std::size_t const at = (first + i) % mine_.size();
+            lane& l = *mine_[at];
+            if (l.out.seen == 0) continue;
+            std::size_t const n = drops_oldest() ? gather_and_release(l, room, bytes) : fit(l, room, bytes);
+            if (n == 0) {
+                if (drops_oldest()) continue;  // its producer was faster
+                break;
+            }
+            if (parts_.empty()) next_ = at + 1;
+            parts_.push_back({&l, n});
+            if (!drops_oldest()) sections_.push_back({l.in.id, l.out.taken - l.in.base + 1, n});
+            room -= n;
+            if (n < l.out.seen && lanes.options.max_bytes != 0) break;
+        }
+        if (!drops_oldest() && !parts_.empty()) batch_ = in_place_or_gathered();
+        std::size_t all = 0;
+        for (part const& p : parts_) all += p.n;
+        if (drops_oldest()) batch_ = std::span<T>(gathered_, all);
+        all_taken_ = all >= seen_;
+    }
+    /// How many of the lane's events still fit, and their bytes.
+    [[nodiscard]] std::size_t fit(lane& l, std::size_t room, std::size_t& bytes) {
+        std::size_t const most = std::min(l.out.seen, room);
+        if (lanes.options.max_bytes == 0) return most;
+        std::size_t n = 0;
+        bool over = false;
+        std::uint64_t taken = 0;
+        l.events.peek_n(most, [&](std::span<T> events) {
+            for (T const& event : events) {
+                if (over) return;
+                std::size_t const size = size_of(event);
+                over = bytes + size > lanes.options.max_bytes && bytes != 0;
+                if (over) return;
+                bytes += size;
+                taken += size;
+                ++n;
+            }
+        });
+        l.out.bytes += taken;
+        return n;
+    }
+    [[nodiscard]] std::size_t size_of(T const& event) const noexcept {
+        try {
+            return lanes.hooks.size_of(event);
+        } catch (...) {
+            return lanes.options.max_bytes;  // it did not throw in push; now it is a batch of its own
+        }
+    }
+    [[nodiscard]] std::span<T> in_place_or_gathered() {
+        std::span<T> run;
+        part& first = parts_.front();
+        first.from->events.peek_n(first.n, [&run](std::span<T> events) {
+            if (run.empty()) run = events;
+        });
+        if (parts_.size() == 1 && run.size() == first.n) return run;
+        if constexpr (may_gather) {
+            T* to = gathered_;
+            for (part const& p : parts_)
+                p.from->events.peek_n(p.n, [&to](std::span<T> e) { to = move_to(e, to); });
+            return {gathered_, to};
+        } else {
+            // A move that throws would leave a batch in two places: such events go run by run.
+            first.n = sections_.front().count = run.size();
+            parts_.resize(1);
+            sections_.resize(1);
+            return run;
+        }
+    }
+    static T* move_to(std::span<T> events, T* to) noexcept
+        requires(may_gather)
+    {
+        if constexpr (std::is_trivially_copyable_v<T>) {
+            copy_bytes<0>(to, events.data(), static_cast<std::uint32_t>(events.size()));
+            return to + events.size();
+        } else {
+            for (T& event : events) std::construct_at(to++, std::move(event));
+            return to;
+        }
+    }
+    [[nodiscard]] std::size_t gather_and_release(lane& l, std::size_t room, std::size_t& bytes) {
+        if constexpr (may_gather) {
+            T* to = gathered_ + (lanes.options.max_batch - room);
+            std::lock_guard const lock(l.oldest);
+            l.events.become_consumer();
+            l.out.seen = std::min(l.out.seen, l.events.size());
+            std::size_t const n = fit(l, room, bytes);
+            if (n == 0) return 0;
+            sections_.push_back({l.in.id, l.out.taken - l.in.base + 1, n});
+            l.events.peek_n(n, [&to](std::span<T> e) { to = move_to(e, to); });
+            l.events.release(n);
+            l.out.taken += n;
+            return n;
+        }
+        return 0;
+    }
+    /// Ends the events of the batch and gives their slots back.
+    void release_batch() {
+        if constexpr (may_gather)
+            if (batch_.data() == gathered_) std::destroy(batch_.begin(), batch_.end());
+        if (drops_oldest()) return;
+        for (part const& p : parts_) {
+            p.from->events.release(p.n);
+            p.from->out.taken += p.n;
+        }
+    }
+
+    /// Hands the batch to the sink, again and again if need be, then to the dead letters. False if the
+    /// closer has taken over meanwhile: then nothing may be touched any more.
+    [[nodiscard]] bool deliver(mutex_lock& lock) {
+        if (parts_.empty()) return true;
+        batch_info info{++batches_formed_, 0, sections_};
+        std::exception_ptr error;
+        time_point const start = Clock::now();
+        bool delivered = false;
+        while (!delivered && !abandoning_) {
+            ++info.attempt;
+            if (info.attempt > 1) retries_.add(1);
+            error = nullptr;
+            if (!outside(lock, [&] { error = call_sink(info); })) return false;
+            delivered = !error;
+            if (delivered) break;
+            last_error_ = error;
+            if (lanes.hooks.on_error)
+                if (!outside(lock, [&] { lanes.hooks.on_error(error, info); })) return false;
+            if (!back_off(lock, info.attempt, start)) break;
+        }
+        bool const abandoned = !delivered && (abandoning_ || !stop_or_go_on(lock));
+        if (!delivered && lanes.hooks.dead_letter)
+            if (!outside(lock, [&] { lanes.hooks.dead_letter(batch_, info, abandoned ? nullptr : error); }))
+                return false;
+        // Counted before the slots are free, so that what is buffered is never more than fits.
+        for (part const& p : parts_) {
+            auto& count = delivered   ? p.from->out.delivered
+                          : abandoned ? p.from->out.abandoned
+                                      : p.from->out.dead;
+            count.add(p.n);
+        }
+        if (delivered) batches_.add(1);
+        if (!delivered && !abandoned) dead_ += batch_.size();
+        lock.unlock();
+        release_batch();
+        lock.lock();
+        parts_.clear();
+        if (lanes.waiting != 0) lanes.room.notify_all();
+        if (delivered && lanes.hooks.on_committed)
+            return outside(lock, [&] {
+                for (batch_section const& s : sections_)
+                    lanes.hooks.on_committed(s.producer, s.first + s.count - 1);
+            });
+        return true;
+    }
+    /// Runs code of the user without the mutex, and keeps what it throws.
+    template <class Code>
+    [[nodiscard]] bool outside(mutex_lock& lock, Code code) {
+        in_user_code_ = true;
+        lock.unlock();
+        std::exception_ptr error;
+        try {
+            code();
+        } catch (...) {
+            error = std::current_exception();
+        }
+        lock.lock();
+        in_user_code_ = false;
+        if (left_behind_) return false;
+        if (error) last_error_ = error;
+        return true;
+    }
+    [[nodiscard]] std::exception_ptr call_sink(batch_info const& info) {
+        time_point const start = Clock::now();
+        std::exception_ptr error;
+        try {
+            if constexpr (std::is_invocable_v<Sink&, std::span<T>, batch_info const&>)
+                (*sink_)(batch_, info);
+            else
+                (*sink_)(batch_);
+        } catch (...) {
+            error = std::current_exception();
+        }
+        times_.add(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start));
+        return error;
+    }
+    /// Waits before the next attempt. False if there is none.
+    [[nodiscard]] bool back_off(mutex_lock& lock, unsigned attempt, time_point start) {
+        retry_policy const& retry = lanes.options.retry;
+        if (attempt >= retry.attempts || abandoning_) return false;
+        // splitmix64
+        std::uint64_t r = random_ += 0x9E37'79B9'7F4A'7C15;
+        r = (r ^ r >> 30) * 0xBF58'476D'1CE4'E5B9;
+        r = (r ^ r >> 27) * 0x94D0'49BB'1331'11EB;
+        double const share = static_cast<double>((r ^ r >> 31) >> 11) * 0x1p-53;
+        double const doubled = static_cast<double>(retry.first.count()) * std::exp2(attempt - 1);
+        double const pause = std::min(doubled, static_cast<double>(retry.longest.count())) *
+                             (1 - retry.jitter + 2 * retry.jitter * share);
+        time_point const now = Clock::now();
+        time_point const until = later(now, std::chrono::nanoseconds(static_cast<std::int64_t>(pause)));
+        if (until > later(start, retry.deadline)) return false;
+        while (!abandoning_ && Clock::now() < until) Clock::wait_until(backing_off_, lock, until);
+        return true;
+    }
+    /// The retries are used up. True: to the dead letters, and on. Else all is stopped: waits until somebody
+    /// closes, and abandons.
+    [[nodiscard]] bool stop_or_go_on(mutex_lock& lock) {
+        if (lanes.options.on_failure == failure_action::dead_letter) return true;
+        if (!closing_) lanes.refuse(push_result::stopped);
+        lanes.done.notify_all();
+        while (!closing_) {
+            lanes.called = false;
+            lanes.asleep = true;
+            lanes.awake.wait(lock);
+            lanes.asleep = false;
+        }
+        abandoning_ = true;
+        return false;
+    }
+
+    // ---- The end. ----
+
+    /// The sink, or a hook, has not returned by the deadline. Its thread is left behind with the batch that
+    /// it has; the closer is the consumer of the rest.
+    void take_over(mutex_lock& lock) {
+        left_behind_ = true;
+        lanes.flusher.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        adopt_lanes();
+        for (lane* const l : mine_) {
+            std::size_t held = 0;
+            for (part const& p : parts_)
+                if (p.from == l) held = p.n;
+            l->out.abandoned.add(held);
+            std::size_t const skip = drops_oldest() ? 0 : held;
+            std::uint64_t sequence = l->out.taken - l->in.base + 1;
+            l->events.become_consumer();
+            std::size_t passed = 0;
+            lock.unlock();
+            l->events.peek_n(std::numeric_limits<std::size_t>::max(), [&](std::span<T> run) {
+                std::size_t const behind = std::min(run.size(), skip - std::min(skip, passed));
+                passed += run.size();
+                sequence += behind;
+                abandon(*l, run.subspan(behind), sequence);
+                sequence += run.size() - behind;
+            });
+            lock.lock();
+        }
+        finish();
+    }
+    void abandon(lane& l, std::span<T> events, std::uint64_t sequence) {
+        for (std::size_t n = 0; !events.empty(); events = events.subspan(n), sequence += n) {
+            n = std::min(events.size(), lanes.options.max_batch);
+            batch_section const section{l.in.id, sequence, n};
+            try {
+                if (lanes.hooks.dead_letter)
+                    lanes.hooks.dead_letter(events.first(n), {++batches_formed_, 0, {&section, 1}}, nullptr);
+            } catch (...) {
+                mutex_lock const lock(lanes.mutex);
+                last_error_ = std::current_exception();
+            }
+            l.out.abandoned.add(n);
+        }
+    }
+    [[nodiscard]] close_report report() const noexcept {
+        close_report r;
+        for (auto const& l : lanes.all) {
+            r.delivered += l->out.delivered.get();
+            r.dead += l->out.dead.get();
+            r.abandoned += l->out.abandoned.get();
+        }
+        r.closed = true;
+        return r;
+    }
+
+    static bool wait(std::condition_variable& condition, mutex_lock& lock, time_point deadline) {
+        if (deadline == time_point::max()) {
+            condition.wait(lock);
+            return true;
+        }
+        Clock::wait_until(condition, lock, deadline);
+        return Clock::now() < deadline;
+    }
+    [[nodiscard]] static std::string what(std::exception_ptr const& error) {
+        if (!error) return {};
+        try {
+            std::rethrow_exception(error);
+        } catch (std::exception const& e) {
+            return e.what();
+        } catch (...) {
+            return "not a std::exception";
+        }
+    }
+
+    std::optional<Sink> sink_;
+    std::thread thread_;
+
+    // The flusher's own; the closer's once it has taken over.
+    std::vector<lane*> mine_;
+    std::vector<part> parts_;
+    std::vector<batch_section> sections_;
+    std::span<T> batch_;
+    T* gathered_ = nullptr;  // max_batch slots
+    std::size_t next_ = 0, seen_ = 0;
+    bool full_ = false, enough_bytes_ = false, all_taken_ = false;
+    std::uint64_t batches_formed_ = 0, flushing_ = 0, random_;
+
+    // Guarded by lanes.mutex.
+    std::condition_variable backing_off_;
+    bool closing_ = false, abandoning_ = false, finished_ = false;
+    bool in_user_code_ = false, left_behind_ = false;
+    std::uint64_t flushes_wanted_ = 0, flushes_done_ = 0, dead_ = 0;
+    std::exception_ptr last_error_;
+
+    // Written by the flusher, read by stats().
+    tally max_depth_, batches_, retries_;
+    batch_times times_;
+    std::atomic<time_point> since_{Clock::now()};
+};
+
+}  // namespace cairn::detail
