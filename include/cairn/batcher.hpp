@@ -103,28 +103,33 @@ class batcher {
         template <class... Args>
             requires std::is_constructible_v<T, Args...>
         push_result emplace(Args&&... args) {
-            auto const& o = core_->lanes.options;
-            return core_->lanes.offer(*lane_, {o.on_full, o.max_block}, std::forward<Args>(args)...);
+            return core_->lanes.offer(
+                *lane_, [this] { return core_->lanes.usual(); }, std::forward<Args>(args)...);
         }
         /// Never waits and never drops: `full` if there is no room, and the event stays with the caller.
         [[nodiscard]] push_result try_push(T const& event) {
-            return core_->lanes.offer(*lane_, {overflow_policy::fail, {}, true}, event);
+            return core_->lanes.offer(
+                *lane_, [] { return detail::batch_manner{overflow_policy::fail, {}, true}; }, event);
         }
         [[nodiscard]] push_result try_push(T&& event) {
-            return core_->lanes.offer(*lane_, {overflow_policy::fail, {}, true}, std::move(event));
+            return core_->lanes.offer(
+                *lane_, [] { return detail::batch_manner{overflow_policy::fail, {}, true}; },
+                std::move(event));
         }
         /// Waits for room, at most for `limit`, whatever on_full says; then `timed_out`.
         [[nodiscard]] push_result push_for(T const& event, std::chrono::nanoseconds limit) {
-            return core_->lanes.offer(*lane_, {overflow_policy::block, limit, true}, event);
+            return core_->lanes.offer(
+                *lane_, [limit] { return detail::batch_manner{overflow_policy::block, limit, true}; }, event);
         }
         [[nodiscard]] push_result push_for(T&& event, std::chrono::nanoseconds limit) {
-            return core_->lanes.offer(*lane_, {overflow_policy::block, limit, true}, std::move(event));
+            return core_->lanes.offer(
+                *lane_, [limit] { return detail::batch_manner{overflow_policy::block, limit, true}; },
+                std::move(event));
         }
         /// Offers many in order, each as push does, and stops at the first that is refused. Dropped ones are
         /// passed. Returns how many were accepted. Exceptions as push: those before it are accepted.
         std::size_t push_n(std::span<T const> events) {
-            auto const& o = core_->lanes.options;
-            return core_->lanes.offer_n(*lane_, {o.on_full, o.max_block}, events);
+            return core_->lanes.offer_n(*lane_, core_->lanes.usual(), events);
         }
 
         /// The number of the last accepted event: 1 for the first of this producer, 0 before it. O(1).

@@ -66,16 +66,16 @@ class shared_batcher {
     /// the event once that is accepted: what on_committed speaks of (the producer is always 1). The hook
     /// on_drop may be called with the mutex held: it may push, but must not wait for another thread's push.
     push_result push(T const& event, std::uint64_t* sequence = nullptr) {
-        return offer(manner(), sequence, event);
+        return offer(core_->lanes.usual(), sequence, event);
     }
     push_result push(T&& event, std::uint64_t* sequence = nullptr) {
-        return offer(manner(), sequence, std::move(event));
+        return offer(core_->lanes.usual(), sequence, std::move(event));
     }
     /// Offers T(args...).
     template <class... Args>
         requires std::is_constructible_v<T, Args...>
     push_result emplace(Args&&... args) {
-        return offer(manner(), nullptr, std::forward<Args>(args)...);
+        return offer(core_->lanes.usual(), nullptr, std::forward<Args>(args)...);
     }
     /// Never waits for room and never drops: `full` if there is none, and the event stays with the caller.
     [[nodiscard]] push_result try_push(T const& event) {
@@ -127,9 +127,6 @@ class shared_batcher {
     }
 
   private:
-    [[nodiscard]] detail::batch_manner manner() const noexcept {
-        return {core_->lanes.options.on_full, core_->lanes.options.max_block};
-    }
     template <class... Args>
     push_result offer(detail::batch_manner manner, std::uint64_t* sequence, Args&&... args) {
         auto& lanes = core_->lanes;
@@ -143,7 +140,7 @@ class shared_batcher {
             push_result result;
             {
                 std::lock_guard const lock(mutex_);
-                result = lanes.offer(*lane_, at_once, std::forward<Args>(args)...);
+                result = lanes.offer(*lane_, [&] { return at_once; }, std::forward<Args>(args)...);
                 if (result == push_result::ok && sequence != nullptr) *sequence = lane_->in.accepted.get();
             }
             if (!waits || result != push_result::full) return result;

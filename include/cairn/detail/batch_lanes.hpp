@@ -135,6 +135,8 @@ class batch_lanes {
         return flusher.load(std::memory_order_relaxed) == std::this_thread::get_id();
     }
 
+    [[nodiscard]] batch_manner usual() const noexcept { return {options.on_full, options.max_block}; }
+
     /// A lane for a new producer: one that is unused, or a new one.
     [[nodiscard]] lane* make_lane() {
         if (is_forked()) throw std::logic_error("batcher: no producer can be made in a forked child");
@@ -162,9 +164,9 @@ class batch_lanes {
         l.returned = true;
     }
 
-    /// The way in: an event T(args...) for lane l.
-    template <class... Args>
-    [[gnu::always_inline]] push_result offer(lane& l, batch_manner manner, Args&&... args) {
+    /// The way in: an event T(args...) for lane l. manner() says what to do if there is no room.
+    template <class Manner, class... Args>
+    [[gnu::always_inline]] push_result offer(lane& l, Manner manner, Args&&... args) {
         if (l.in.forks != forks()) [[unlikely]]
             return push_result::forked;
         l.events.become_producer();
@@ -175,7 +177,7 @@ class batch_lanes {
                 return push_result::ok;
             }
         }
-        return offer_slowly(l, manner, std::forward<Args>(args)...);
+        return offer_slowly(l, manner(), std::forward<Args>(args)...);
     }
 
     /// Many, in runs where copying cannot throw. Stops at the first that is refused; dropped ones are passed.
@@ -267,7 +269,7 @@ class batch_lanes {
 
   private:
     struct inside {
-        batch_lane<T>& l;
+        lane& l;
         explicit inside(lane& into) noexcept : l(into) {
             l.in.inside.store(true, std::memory_order_relaxed);  // see the head of this file
             light_fence();
