@@ -117,7 +117,8 @@ struct batch_info {
 /// goes to the caller of push.
 template <class T>
 struct batch_hooks {
-    /// Takes a batch that cannot be delivered: retries used up, or abandoned by close (then without error).
+    /// Takes a batch that cannot be delivered: retries used up, or abandoned by close (the error is that of
+    /// its last attempt, if there was one).
     std::function<void(std::span<T>, batch_info const&, std::exception_ptr)> dead_letter;
     /// Takes an event that is lost for want of room, with the answer that the push at work gets: full,
     /// timed_out, dropped or would_deadlock for its own event, ok for an older one that had to make room.

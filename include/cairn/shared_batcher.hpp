@@ -143,13 +143,14 @@ class shared_batcher {
                 result = lanes.offer(*lane_, [&] { return at_once; }, std::forward<Args>(args)...);
                 if (result == push_result::ok && sequence != nullptr) *sequence = lane_->in.accepted.get();
             }
-            if (!waits || result != push_result::full) return result;
+            if (!waits || result == push_result::ok) return result;
             // Not with the mutex: who only tries must not wait behind who waits.
-            result = lanes.wait_for_room(*lane_, manner.limit, deadline, [this] {
-                std::lock_guard const lock(mutex_);
-                lane_->events.become_producer();
-                return !lane_->events.reserve(1).empty();
-            });
+            if (result == push_result::full)
+                result = lanes.wait_for_room(*lane_, manner.limit, deadline, [this] {
+                    std::lock_guard const lock(mutex_);
+                    lane_->events.become_producer();
+                    return !lane_->events.reserve(1).empty();
+                });
             if (result == push_result::ok) continue;
             std::lock_guard const lock(mutex_);
             lanes.give_up(*lane_, manner, result, std::forward<Args>(args)...);

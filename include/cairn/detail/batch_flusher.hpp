@@ -6,20 +6,13 @@
 // full, or somebody flushes or closes. No time is stored with an event: the flusher knows when it last saw
 // all lanes empty, and nothing is older than that.
 //
-// What the sink has stays in its slots until the sink has returned: so a retry needs no copy, and a slot is
-// taken exactly as long as its event is undecided. One run of one lane is given to the sink where it lies.
-// Several are moved into one array first; their slots stay taken, empty, until the end all the same. Only
-// drop_oldest gives the slots back at once, for its producers want to take from the lane meanwhile.
-//
 // A flush is a ticket. The flusher, not the caller, notes for each lane how many events had been accepted,
 // and the flush ends when so many have left. One flush is at work at a time, those that come meanwhile share
 // the next one; so none waits for more than two, however many producers go on.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -35,61 +28,27 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "../batch_options.hpp"
+#include "batch_former.hpp"
 #include "batch_lanes.hpp"
+#include "batch_times.hpp"
 
 namespace cairn::detail {
-
-/// How long things took, in steps of an eighth of a power of two. One thread adds, others read.
-class batch_times {
-  public:
-    void add(std::chrono::nanoseconds time) noexcept {
-        auto const ns = static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 0));
-        counts_[slot(ns)].add(1);
-    }
-    [[nodiscard]] std::chrono::nanoseconds quantile(double share) const noexcept {
-        std::uint64_t all = 0;
-        for (tally const& count : counts_) all += count.get();
-        if (all == 0) return {};
-        auto const wanted = static_cast<std::uint64_t>(share * static_cast<double>(all - 1)) + 1;
-        std::uint64_t below = 0;
-        for (std::size_t i = 0; i != counts_.size(); ++i)
-            if ((below += counts_[i].get()) >= wanted)
-                return std::chrono::nanoseconds(static_cast<std::int64_t>(upper(i)));
-        return {};
-    }
-
-  private:
-    static constexpr std::size_t slot(std::uint64_t ns) noexcept {
-        if (ns < 8) return ns;
-        auto const power = static_cast<std::size_t>(std::bit_width(ns)) - 4;  // ns >> power is 8 to 15
-        return 8 * power + (ns >> power);
-    }
-    static constexpr std::uint64_t upper(std::size_t slot) noexcept {
-        if (slot < 16) return slot;
-        std::size_t const power = slot / 8 - 1;
-        return ((slot % 8 + 9) << power) - 1;
-    }
-    std::array<tally, 8 * 62> counts_{};
-};
 
 template <class T, class Sink, class Clock>
 class batch_flusher {
     using lane = batch_lane<T>;
     using time_point = typename Clock::time_point;
     using mutex_lock = std::unique_lock<std::mutex>;
-    static constexpr bool may_gather = std::is_nothrow_move_constructible_v<T>;
+    using part = typename batch_former<T, Clock>::part;
 
   public:
     batch_flusher(Sink sink, batch_options options, batch_hooks<T> hooks)
-        : lanes(std::move(options), std::move(hooks)), sink_(std::move(sink)), random_(lanes.options.seed) {
-        if constexpr (may_gather) gathered_ = std::allocator<T>().allocate(lanes.options.max_batch);
-    }
-    ~batch_flusher() {
-        if constexpr (may_gather) std::allocator<T>().deallocate(gathered_, lanes.options.max_batch);
-    }
+        : lanes(std::move(options), std::move(hooks)),
+          sink_(std::move(sink)),
+          former_(lanes),
+          random_(lanes.options.seed) {}
     batch_flusher(batch_flusher const&) = delete;
     batch_flusher& operator=(batch_flusher const&) = delete;
 
@@ -103,9 +62,9 @@ class batch_flusher {
     void end() noexcept {
         if (lanes.is_forked()) return;
         close(lanes.options.close_timeout);
-        if (left_behind_) {
-            thread_.detach();
-            return;
+        {
+            mutex_lock const lock(lanes.mutex);
+            if (left_behind_ && in_user_code_) return thread_.detach();
         }
         thread_.join();
         sink_.reset();
@@ -138,7 +97,7 @@ class batch_flusher {
         }
         lanes.call_flusher();
         while (!finished_)
-            if (!wait(lanes.done, lock, deadline) && !finished_) {
+            if (!wait(lanes.done, lock, deadline)) {
                 abandoning_ = true;
                 lanes.call_flusher();
                 backing_off_.notify_all();
@@ -156,15 +115,19 @@ class batch_flusher {
         std::exception_ptr error;
         {
             mutex_lock const lock(lanes.mutex);
+            std::uint64_t const most =
+                lanes.options.capacity + (former_.drops_oldest() ? lanes.options.max_batch : 0);
             for (auto const& l : lanes.all) {
-                // What has left is read first: so it is never more than what came in, but for an event that
-                // was taken before its push had counted it.
-                std::uint64_t const settled = l->settled();
-                s.delivered += l->out.delivered.get();
-                s.dead += l->out.dead.get();
-                s.abandoned += l->out.abandoned.get();
-                s.dropped_oldest += l->out.dropped_oldest.get();
-                s.accepted += std::max(l->in.accepted.get(), settled);
+                std::uint64_t const delivered = l->out.delivered.get(), dead = l->out.dead.get();
+                std::uint64_t const abandoned = l->out.abandoned.get(), dropped = l->out.dropped_oldest.get();
+                std::uint64_t const settled = delivered + dead + abandoned + dropped;
+                s.delivered += delivered;
+                s.dead += dead;
+                s.abandoned += abandoned;
+                s.dropped_oldest += dropped;
+                // Nobody stops while this is read. An event may leave before its push has counted it, and
+                // many may come in and leave between two reads: what cannot have been is put right.
+                s.accepted += std::clamp(l->in.accepted.get(), settled, settled + most);
                 s.rejected += l->in.rejected.get();
                 s.dropped_newest += l->in.dropped_newest.get();
                 s.blocked += l->in.blocked.get();
@@ -198,17 +161,17 @@ class batch_flusher {
         lanes.flusher.store(std::this_thread::get_id(), std::memory_order_relaxed);
         for (;;) {
             lanes.called = false;
-            adopt_lanes();
+            former_.adopt();
             time_point const now = Clock::now();
             look(now);
             settle_flushes();
             if (is_due(now)) {
                 lock.unlock();
-                form_batch();
-                hot_ = batch_.size() == lanes.options.max_batch || full_;
+                hot_ = former_.is_enough();
+                bool const all_taken = former_.form();
                 lock.lock();
                 if (!deliver(lock)) return;
-                if (all_taken_) since_.store(now, std::memory_order_relaxed);
+                if (all_taken) since_.store(now, std::memory_order_relaxed);
                 continue;
             }
             if (closing_ && drained()) break;
@@ -217,42 +180,14 @@ class batch_flusher {
         finish();
     }
 
-    void adopt_lanes() {
-        while (mine_.size() != lanes.all.size()) {
-            mine_.push_back(lanes.all[mine_.size()].get());
-            parts_.reserve(mine_.size());
-            sections_.reserve(mine_.size());
-        }
-    }
     void look(time_point now) {
-        seen_ = 0;
-        full_ = false;
-        std::uint64_t bytes = 0;
-        for (lane* const l : mine_) {
-            look(*l);
-            seen_ += l->out.seen;
-            full_ |= l->out.seen == lanes.options.capacity;
-            bytes += l->in.bytes.get() - l->out.bytes;
-            if (l->returned && !l->unused && l->out.seen == 0 &&
-                !l->in.inside.load(std::memory_order_acquire))
-                l->unused = l->out.taken == l->in.accepted.get();
-        }
-        enough_bytes_ = lanes.options.max_bytes != 0 && bytes >= lanes.options.max_bytes;
-        max_depth_.at_least(seen_);
-        if (seen_ == 0) since_.store(now, std::memory_order_relaxed);
-    }
-    void look(lane& l) {
-        auto const count = [&l] {
-            l.events.become_consumer();
-            l.out.seen = l.events.peek_n(std::numeric_limits<std::size_t>::max(), [](std::span<T>) {});
-        };
-        if (!drops_oldest()) return count();
-        std::lock_guard const lock(l.oldest);
-        count();
+        former_.look();
+        max_depth_.at_least(former_.seen());
+        if (former_.seen() == 0) since_.store(now, std::memory_order_relaxed);
     }
     [[nodiscard]] bool is_due(time_point now) const {
-        if (seen_ == 0) return false;
-        return seen_ >= lanes.options.max_batch || full_ || enough_bytes_ || flushing_ != 0 || closing_ ||
+        if (former_.seen() == 0) return false;
+        return former_.is_enough() || flushing_ != 0 || closing_ ||
                now - since_.load(std::memory_order_relaxed) >= lanes.options.linger;
     }
     void settle_flushes() {
@@ -260,29 +195,21 @@ class batch_flusher {
             flushing_ = flushes_wanted_;
             // The mutex that the flusher and the caller of flush share makes each push that happened
             // before the call visible here.
-            for (lane* const l : mine_) l->out.target = l->in.accepted.get();
+            for (lane* const l : former_.all()) l->out.target = l->in.accepted.get();
         }
         if (flushing_ == 0) return;
-        for (lane* const l : mine_)
-            if (taken(*l) < l->out.target) return;
+        for (lane* const l : former_.all())
+            if (former_.taken(*l) < l->out.target) return;
         flushes_done_ = std::exchange(flushing_, 0);
         lanes.done.notify_all();
         if (flushes_done_ != flushes_wanted_) lanes.called = true;
     }
-    [[nodiscard]] std::uint64_t taken(lane& l) {
-        if (!drops_oldest()) return l.out.taken;
-        std::lock_guard const lock(l.oldest);
-        return l.out.taken;
-    }
     /// No push is at work, and then nothing is left: see the head of batch_lanes.hpp.
     [[nodiscard]] bool drained() {
-        for (lane* const l : mine_)
-            if (l->in.inside.load(std::memory_order_seq_cst)) return false;
-        for (lane* const l : mine_) {
-            look(*l);
-            if (l->out.seen != 0) return false;
-        }
-        return true;
+        // Not waited for when the deadline has passed: T's constructor may take for ever.
+        for (lane* const l : former_.all())
+            if (!abandoning_ && l->in.inside.load(std::memory_order_seq_cst)) return false;
+        return former_.count() == 0;
     }
     void sleep(mutex_lock& lock, time_point now) {
         if (lanes.called) return;
@@ -293,7 +220,7 @@ class batch_flusher {
             if (more || lanes.called) return;
         }
         time_point until = later(now, tick());
-        if (seen_ != 0)
+        if (former_.seen() != 0)
             until = std::min(until, later(since_.load(std::memory_order_relaxed), lanes.options.linger));
         lanes.asleep = true;
         Clock::wait_until(lanes.awake, lock, until);
@@ -306,9 +233,7 @@ class batch_flusher {
         for (int looks = 0; looks != 30; ++looks) {
             for (int i = 0; i != 30; ++i) relax();
             if (looks >= 4) std::this_thread::yield();
-            std::size_t seen = 0;
-            for (lane* const l : mine_) seen += l->events.size();
-            if (seen >= enough) return true;
+            if (former_.count() >= enough) return true;
         }
         return false;
     }
@@ -324,133 +249,11 @@ class batch_flusher {
 
     // ---- One batch. ----
 
-    struct part {
-        lane* from;
-        std::size_t n;
-    };
-    [[nodiscard]] bool drops_oldest() const noexcept {
-        return lanes.options.on_full == overflow_policy::drop_oldest;
-    }
-
-    /// Fills parts_, sections_ and batch_. Each batch begins with another lane, so each is served in turn.
-    void form_batch() {
-        parts_.clear();
-        sections_.clear();
-        std::size_t room = lanes.options.max_batch;
-        std::size_t bytes = 0;
-        std::size_t const first = next_;
-        for (std::size_t i = 0; i != mine_.size() && room != 0; ++i) {
-            std::size_t const at = (first + i) % mine_.size();
-            lane& l = *mine_[at];
-            if (l.out.seen == 0) continue;
-            std::size_t const n = drops_oldest() ? gather_and_release(l, room, bytes) : fit(l, room, bytes);
-            if (n == 0) {
-                if (drops_oldest()) continue;  // its producer was faster
-                break;
-            }
-            if (parts_.empty()) next_ = at + 1;
-            parts_.push_back({&l, n});
-            if (!drops_oldest()) sections_.push_back({l.in.id, l.out.taken - l.in.base + 1, n});
-            room -= n;
-            if (n < l.out.seen && lanes.options.max_bytes != 0) break;
-        }
-        if (!drops_oldest() && !parts_.empty()) batch_ = in_place_or_gathered();
-        std::size_t all = 0;
-        for (part const& p : parts_) all += p.n;
-        if (drops_oldest()) batch_ = std::span<T>(gathered_, all);
-        all_taken_ = all >= seen_;
-    }
-    /// How many of the lane's events still fit, and their bytes.
-    [[nodiscard]] std::size_t fit(lane& l, std::size_t room, std::size_t& bytes) {
-        std::size_t const most = std::min(l.out.seen, room);
-        if (lanes.options.max_bytes == 0) return most;
-        std::size_t n = 0;
-        bool over = false;
-        std::uint64_t taken = 0;
-        l.events.peek_n(most, [&](std::span<T> events) {
-            for (T const& event : events) {
-                if (over) return;
-                std::size_t const size = size_of(event);
-                over = bytes + size > lanes.options.max_bytes && bytes != 0;
-                if (over) return;
-                bytes += size;
-                taken += size;
-                ++n;
-            }
-        });
-        l.out.bytes += taken;
-        return n;
-    }
-    [[nodiscard]] std::size_t size_of(T const& event) const noexcept {
-        try {
-            return lanes.hooks.size_of(event);
-        } catch (...) {
-            return lanes.options.max_bytes;  // it did not throw in push; now it is a batch of its own
-        }
-    }
-    [[nodiscard]] std::span<T> in_place_or_gathered() {
-        std::span<T> run;
-        part& first = parts_.front();
-        first.from->events.peek_n(first.n, [&run](std::span<T> events) {
-            if (run.empty()) run = events;
-        });
-        if (parts_.size() == 1 && run.size() == first.n) return run;
-        if constexpr (may_gather) {
-            T* to = gathered_;
-            for (part const& p : parts_)
-                p.from->events.peek_n(p.n, [&to](std::span<T> e) { to = move_to(e, to); });
-            return {gathered_, to};
-        } else {
-            // A move that throws would leave a batch in two places: such events go run by run.
-            first.n = sections_.front().count = run.size();
-            parts_.resize(1);
-            sections_.resize(1);
-            return run;
-        }
-    }
-    static T* move_to(std::span<T> events, T* to) noexcept
-        requires(may_gather)
-    {
-        if constexpr (std::is_trivially_copyable_v<T>) {
-            copy_bytes<0>(to, events.data(), static_cast<std::uint32_t>(events.size()));
-            return to + events.size();
-        } else {
-            for (T& event : events) std::construct_at(to++, std::move(event));
-            return to;
-        }
-    }
-    [[nodiscard]] std::size_t gather_and_release(lane& l, std::size_t room, std::size_t& bytes) {
-        if constexpr (may_gather) {
-            T* to = gathered_ + (lanes.options.max_batch - room);
-            std::lock_guard const lock(l.oldest);
-            l.events.become_consumer();
-            l.out.seen = std::min(l.out.seen, l.events.size());
-            std::size_t const n = fit(l, room, bytes);
-            if (n == 0) return 0;
-            sections_.push_back({l.in.id, l.out.taken - l.in.base + 1, n});
-            l.events.peek_n(n, [&to](std::span<T> e) { to = move_to(e, to); });
-            l.events.release(n);
-            l.out.taken += n;
-            return n;
-        }
-        return 0;
-    }
-    /// Ends the events of the batch and gives their slots back.
-    void release_batch() {
-        if constexpr (may_gather)
-            if (batch_.data() == gathered_) std::destroy(batch_.begin(), batch_.end());
-        if (drops_oldest()) return;
-        for (part const& p : parts_) {
-            p.from->events.release(p.n);
-            p.from->out.taken += p.n;
-        }
-    }
-
     /// Hands the batch to the sink, again and again if need be, then to the dead letters. False if the
     /// closer has taken over meanwhile: then nothing may be touched any more.
     [[nodiscard]] bool deliver(mutex_lock& lock) {
-        if (parts_.empty()) return true;
-        batch_info info{++batches_formed_, 0, sections_};
+        if (former_.parts().empty()) return true;
+        batch_info info{++batches_formed_, 0, former_.sections()};
         std::exception_ptr error;
         time_point const start = Clock::now();
         bool delivered = false;
@@ -468,25 +271,24 @@ class batch_flusher {
         }
         bool const abandoned = !delivered && (abandoning_ || !stop_or_go_on(lock));
         if (!delivered && lanes.hooks.dead_letter)
-            if (!outside(lock, [&] { lanes.hooks.dead_letter(batch_, info, abandoned ? nullptr : error); }))
-                return false;
+            if (!outside(lock, [&] { lanes.hooks.dead_letter(former_.batch(), info, error); })) return false;
         // Counted before the slots are free, so that what is buffered is never more than fits.
-        for (part const& p : parts_) {
+        for (part const& p : former_.parts()) {
             auto& count = delivered   ? p.from->out.delivered
                           : abandoned ? p.from->out.abandoned
                                       : p.from->out.dead;
             count.add(p.n);
         }
         if (delivered) batches_.add(1);
-        if (!delivered && !abandoned) dead_ += batch_.size();
+        if (!delivered && !abandoned) dead_ += former_.batch().size();
         lock.unlock();
-        release_batch();
+        max_depth_.at_least(former_.count());
+        former_.release();
         lock.lock();
-        parts_.clear();
         if (lanes.waiting != 0) lanes.room.notify_all();
         if (delivered && lanes.hooks.on_committed)
             return outside(lock, [&] {
-                for (batch_section const& s : sections_)
+                for (batch_section const& s : former_.sections())
                     lanes.hooks.on_committed(s.producer, s.first + s.count - 1);
             });
         return true;
@@ -513,9 +315,9 @@ class batch_flusher {
         std::exception_ptr error;
         try {
             if constexpr (std::is_invocable_v<Sink&, std::span<T>, batch_info const&>)
-                (*sink_)(batch_, info);
+                (*sink_)(former_.batch(), info);
             else
-                (*sink_)(batch_);
+                (*sink_)(former_.batch());
         } catch (...) {
             error = std::current_exception();
         }
@@ -563,13 +365,13 @@ class batch_flusher {
     void take_over(mutex_lock& lock) {
         left_behind_ = true;
         lanes.flusher.store(std::this_thread::get_id(), std::memory_order_relaxed);
-        adopt_lanes();
-        for (lane* const l : mine_) {
+        former_.adopt();
+        for (lane* const l : former_.all()) {
             std::size_t held = 0;
-            for (part const& p : parts_)
+            for (part const& p : former_.parts())
                 if (p.from == l) held = p.n;
             l->out.abandoned.add(held);
-            std::size_t const skip = drops_oldest() ? 0 : held;
+            std::size_t const skip = former_.drops_oldest() ? 0 : held;
             std::uint64_t sequence = l->out.taken - l->in.base + 1;
             l->events.become_consumer();
             std::size_t passed = 0;
@@ -610,13 +412,15 @@ class batch_flusher {
         return r;
     }
 
+    /// False, at once, if the deadline has passed.
     static bool wait(std::condition_variable& condition, mutex_lock& lock, time_point deadline) {
-        if (deadline == time_point::max()) {
+        if (deadline == time_point::max())
             condition.wait(lock);
-            return true;
-        }
-        Clock::wait_until(condition, lock, deadline);
-        return Clock::now() < deadline;
+        else if (Clock::now() < deadline)
+            Clock::wait_until(condition, lock, deadline);
+        else
+            return false;
+        return true;
     }
     [[nodiscard]] static std::string what(std::exception_ptr const& error) {
         if (!error) return {};
@@ -633,13 +437,8 @@ class batch_flusher {
     std::thread thread_;
 
     // The flusher's own; the closer's once it has taken over.
-    std::vector<lane*> mine_;
-    std::vector<part> parts_;
-    std::vector<batch_section> sections_;
-    std::span<T> batch_;
-    T* gathered_ = nullptr;  // max_batch slots
-    std::size_t next_ = 0, seen_ = 0;
-    bool full_ = false, enough_bytes_ = false, all_taken_ = false, hot_ = false;
+    batch_former<T, Clock> former_;
+    bool hot_ = false;  // the last batch was full
     std::uint64_t batches_formed_ = 0, flushing_ = 0, random_;
 
     // Guarded by lanes.mutex.

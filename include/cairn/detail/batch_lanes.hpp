@@ -99,7 +99,7 @@ struct batch_manner {
     overflow_policy policy;
     std::chrono::nanoseconds limit = forever;
     bool keeps = false;  // the caller keeps the event, so it is not lost if it is refused
-    bool quiet = false;  // the caller will wait and try again, so `full` is no refusal yet
+    bool quiet = false;  // the caller counts refusals: it may wait and try again
 };
 
 /// What the flusher and the producers share, and the way in.
@@ -291,24 +291,31 @@ class batch_lanes {
         std::size_t const bytes = measure(args...);
         push_result result = push_result::too_large;
         if (options.max_bytes == 0 || bytes <= options.max_bytes) {
-            inside const mark(l);
-            // seq_cst, both: where fences are not one-sided, pairs with refuse() and drained().
-            l.in.inside.store(true, std::memory_order_seq_cst);
-            auto deadline = std::optional<typename Clock::time_point>();
+            std::optional<typename Clock::time_point> deadline;
             do {
-                result = refusal.load(std::memory_order_seq_cst);
-                if (result != push_result::ok) break;
-                if (l.events.try_emplace(std::forward<Args>(args)...)) {
-                    l.in.bytes.add(bytes);
-                    l.in.accepted.add(1);
-                    return push_result::ok;
-                }
+                result = try_once(l, bytes, std::forward<Args>(args)...);
+                if (result != push_result::full) break;
                 result = make_room(l, manner, deadline);
             } while (result == push_result::ok);
         }
-        if (!(manner.quiet && result == push_result::full))
+        if (result != push_result::ok && !manner.quiet)
             give_up(l, manner, result, std::forward<Args>(args)...);
         return result;
+    }
+    template <class... Args>
+    [[nodiscard]] push_result try_once(lane& l, std::size_t bytes, Args&&... args) {
+        inside const mark(l);
+        // seq_cst, both: where fences are not one-sided, pairs with refuse() and the flusher's drained().
+        l.in.inside.store(true, std::memory_order_seq_cst);
+        push_result refused = refusal.load(std::memory_order_seq_cst);
+        if (refused != push_result::ok) return refused;
+        if (!l.events.try_emplace(std::forward<Args>(args)...)) {
+            refused = refusal.load(std::memory_order_relaxed);
+            return refused == push_result::ok ? push_result::full : refused;
+        }
+        l.in.bytes.add(bytes);
+        l.in.accepted.add(1);
+        return push_result::ok;
     }
     template <class... Args>
     [[nodiscard]] std::size_t measure(Args const&... args) const {
