@@ -2,6 +2,7 @@
 // All of cairn in one include, for trying things out. A program includes what it uses.
 #pragma once
 
+#include "batch_buffer.hpp"
 #include "bounded_loads.hpp"
 #include "concurrent_object_pool.hpp"
 #include "concurrent_string_interner.hpp"
