@@ -322,9 +322,8 @@ TYPED_TEST(BatchBuffer, CloseWakesAPushThatWaitsAndItsItemIsNotTaken) {
 
 TYPED_TEST(BatchBuffer, KeepsTheOrderOfEachOfManyProducers) {
     constexpr unsigned producers = 4;
-    unsigned const count = support::sanitized ? 5'000 : 50'000;
     for (std::size_t const batch : {1U, 7U, 100U}) {
-        if (batch == 1 && support::sanitized) continue;
+        unsigned const count = (support::sanitized ? 500 : 5'000) * (batch == 1 ? 1 : 10);
         table<event> rows;
         std::atomic<int> inside{0};
         auto const insert = [&](std::span<event> items) {
@@ -468,23 +467,33 @@ TYPED_TEST(BatchBuffer, TheNextPushFlushOrCloseHearsOfAFailureAndDoesNothingElse
             rows(items);
         };
         typename TypeParam::template buffer<int, sink<int>> buffer(insert, 3);
-        for (int i = 0; i < 3; ++i) ASSERT_TRUE(buffer.push(i));
+        std::vector<int> expected{0, 1, 2};
+        for (int const i : expected) ASSERT_TRUE(buffer.push(i));
         wait_until([&] { return calls == 1; });
         give_time();
         EXPECT_EQ(calls, 1);  // not tried again before somebody has heard of it
         fails = false;
         if (caller == "push") {
-            EXPECT_THROW((void)buffer.push(100), failure);
+            // Until the flusher has noted the failure there is room for three more.
+            bool heard = false;
+            for (int i = 3; !heard; ++i) {
+                ASSERT_LT(i, 7);
+                try {
+                    ASSERT_TRUE(buffer.push(i));
+                    expected.push_back(i);
+                } catch (failure const&) {
+                    heard = true;
+                }
+            }
         } else if (caller == "flush") {
             EXPECT_THROW(buffer.flush(), failure);
         } else {
             EXPECT_THROW(buffer.close(), failure);
             EXPECT_FALSE(buffer.push(100));  // closed nonetheless
         }
-        EXPECT_EQ(buffer.stats().accepted, 3U);
+        EXPECT_EQ(buffer.stats().accepted, expected.size());
         buffer.flush();
-        EXPECT_EQ(rows.rows, (std::vector<int>{0, 1, 2}));
-        EXPECT_EQ(calls, 2);
+        EXPECT_EQ(rows.rows, expected);
         buffer.close();
     }
 }
