@@ -47,9 +47,6 @@ struct sqlite_error : std::runtime_error {
 /// survive the end of the process; normal may lose the last batches when the power fails, and only those.
 enum class synchronous { normal, full };
 
-/// What a row does whose key is there already: the batch fails, or the old one stays and that is all.
-enum class on_duplicate { fail, ignore };
-
 struct sqlite_options {
     synchronous sync = synchronous::full;
     on_duplicate duplicates = on_duplicate::fail;

@@ -26,9 +26,13 @@ struct table {
     std::size_t key = 0;  ///< so many of the first columns are the primary key; 0: there is none
 };
 
+/// What a row does whose key is there already: the batch fails, or the old one stays and that is all.
+enum class on_duplicate { fail, ignore };
+
 enum class column_type { integer, real, text, bytes };
 
-/// What a value of a tuple is in a database. Views are only looked at during the call of the sink.
+/// What a value of a tuple is in a database. Views are only looked at during the call of the sink. Integers
+/// have 64 bits and a sign there: unsigned ones above that come back negative.
 template <class Value>
 consteval column_type type_of() {
     if constexpr (std::integral<Value>)
