@@ -524,6 +524,25 @@ TYPED_TEST(BatchBuffer, ADestructorThatCannotDeliverAndCannotSayItEndsTheProgram
     EXPECT_DEATH(lose(), "the sink fails");
 }
 
+TYPED_TEST(BatchBuffer, ThatACallerHasHeardOfOneBatchDoesNotExcuseTheNext) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe";
+    auto const lose = [] {
+        int calls = 0;
+        auto const fail = [&](std::span<int>) {
+            if (++calls != 2) throw failure();
+        };
+        typename TypeParam::template buffer<int, decltype(fail)> buffer(fail, 3);
+        (void)buffer.push(1);
+        try {
+            buffer.flush();
+        } catch (failure const&) {
+        }
+        buffer.flush();  // it is delivered now
+        (void)buffer.push(2);
+    };
+    EXPECT_DEATH(lose(), "the sink fails");
+}
+
 TYPED_TEST(BatchBuffer, ADestructorDropsWhatACallerHasHeardOf) {
     std::atomic<int> calls{0};
     {
