@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A program that batches into SQLite is killed at random moments. What must be in the database then?
-// Ten times; CAIRN_CRASH_RUNS=100 for the full run, which prints how much was lost and what was to be
-// expected.
+// Ten times for each load. CAIRN_CRASH_RUNS=100 is the full run: it compares what was lost with the law for
+// a sink that keeps up, which allows what was pushed within linger + 2 flushes and a tick of the flusher.
 #include <cairn/batcher.hpp>
 
 #include <signal.h>
@@ -55,9 +55,10 @@ struct diary {
         std::atomic<std::uint64_t> offered{0};    // the sequence of the push that may be under way
         std::atomic<std::uint64_t> accepted{0};   // of the last push that returned ok
         std::atomic<std::uint64_t> confirmed{0};  // of the last one that on_committed named
+        std::array<std::atomic<std::int64_t>, 16'384> times{};  // when the last ones were offered, in ns
     };
     std::array<lane, producers> lanes;
-    std::atomic<std::int64_t> started{0};        // when the producers began, in ns
+    std::atomic<bool> started{false};            // the producers push
     std::atomic<std::int64_t> flush_started{0};  // 0: no flush is under way
     std::atomic<std::int64_t> longest_flush{0};
 };
@@ -120,12 +121,13 @@ struct scenario {
         handles.push_back(to_database.make_producer());
         ids[p] = handles.back().id();
     }
-    book.started = now_ns();
+    book.started = true;
     std::vector<std::thread> threads;
     for (std::size_t p = 0; p < producers; ++p)
         threads.emplace_back([&, p] {
             auto& lane = book.lanes[p];
             for (std::uint64_t sequence = 1;; ++sequence) {
+                lane.times[sequence % lane.times.size()] = now_ns();
                 lane.offered = sequence;
                 if (handles[p].push({static_cast<std::uint32_t>(p), sequence, {}}) !=
                         cairn::push_result::ok ||
@@ -164,9 +166,9 @@ std::array<std::uint64_t, producers> rows_in(std::string const& path) {
 }
 
 struct outcome {
-    std::uint64_t lost = 0;      // events that push had accepted
-    std::uint64_t expected = 0;  // at most, by the law below
-    bool any = false;            // events were pushed
+    std::uint64_t lost = 0;    // events that push had accepted
+    std::uint64_t recent = 0;  // those that were pushed within the law's time, at most capacity
+    bool flushed = false;      // so it is known how long a flush takes
 };
 
 /// Starts the child, kills it after `life`, counted from its first push or (early) from its start, and looks.
@@ -184,7 +186,7 @@ outcome kill_one(scenario const& what, std::chrono::microseconds life, bool earl
         }
         ::_exit(3);
     }
-    while (!early && book->started == 0 && ::waitpid(child, nullptr, WNOHANG) == 0)
+    while (!early && !book->started && ::waitpid(child, nullptr, WNOHANG) == 0)
         std::this_thread::sleep_for(100us);
     std::this_thread::sleep_for(life);
     ::kill(child, SIGKILL);
@@ -195,26 +197,26 @@ outcome kill_one(scenario const& what, std::chrono::microseconds life, bool earl
         << "the child ended by itself: " << status;
 
     auto const rows = rows_in(path);
+    std::int64_t const running = book->flush_started == 0 ? 0 : killed - book->flush_started;
+    std::int64_t const flush = std::max(book->longest_flush.load(), running);
+    auto const linger = std::chrono::nanoseconds(what.options.linger).count();
+    std::int64_t const since = killed - linger - std::min<std::int64_t>(linger / 2, 500'000) - 2 * flush;
     outcome seen;
-    std::uint64_t accepted = 0;
+    seen.flushed = flush != 0;
     for (std::size_t p = 0; p < producers; ++p) {
         SCOPED_TRACE("producer " + std::to_string(p));
         auto const& lane = book->lanes[p];
+        std::uint64_t const accepted = lane.accepted;
         EXPECT_LE(rows[p], lane.offered);
         EXPECT_GE(rows[p], lane.confirmed);  // what was confirmed is there
-        std::uint64_t const lost = lane.accepted - std::min<std::uint64_t>(lane.accepted, rows[p]);
+        std::uint64_t const lost = accepted - std::min(accepted, rows[p]);
         EXPECT_LE(lost, what.options.capacity);  // what is not yet in the database still has its slot
         seen.lost += lost;
-        accepted += lane.accepted;
-    }
-    if (accepted != 0) {
-        seen.any = true;
-        std::int64_t const flush = std::max(
-            book->longest_flush.load(), book->flush_started == 0 ? 0 : killed - book->flush_started.load());
-        double const rate = static_cast<double>(accepted) / static_cast<double>(killed - book->started);
-        std::int64_t const time = std::chrono::nanoseconds(what.options.linger).count() + 2 * flush;
-        seen.expected = std::min(producers * what.options.capacity,
-                                 static_cast<std::uint64_t>(rate * static_cast<double>(time)));
+        std::uint64_t recent = 0;
+        while (recent < accepted && recent < what.options.capacity &&
+               lane.times[(accepted - recent) % lane.times.size()] >= since)
+            ++recent;
+        seen.recent += recent;
     }
     return seen;
 }
@@ -235,16 +237,22 @@ TEST(BatcherCrash, WhatWasConfirmedIsThereAndEachProducersRowsAreAPrefixWhenever
             SCOPED_TRACE("seed " + std::to_string(seed) + ", " + what.name + ", run " + std::to_string(run));
             bool const early = random() % 8 == 0;
             auto const life = std::chrono::microseconds(random() % (early ? 20'000 : 80'000));
-            if (auto const one = kill_one(what, life, early); one.any) seen.push_back(one);
+            if (auto const one = kill_one(what, life, early); one.flushed) seen.push_back(one);
         }
         if (wish == nullptr || seen.empty()) continue;
-        auto const more = std::count_if(seen.begin(), seen.end(),
-                                        [](outcome const& one) { return one.lost > one.expected; });
         std::sort(seen.begin(), seen.end(), [](auto const& a, auto const& b) { return a.lost < b.lost; });
         std::cout << what.name << ": killed " << runs << " times, " << seen.size()
-                  << " of them while it pushed; lost median " << seen[seen.size() / 2].lost << ", most "
-                  << seen.back().lost << " (expected at most " << seen.back().expected << " there); " << more
-                  << " lost more than min(capacity, rate x (linger + 2 flushes))\n";
+                  << " of them after the first flush; lost median " << seen[seen.size() / 2].lost << ", most "
+                  << seen.back().lost;
+        if (what.each_ms != 0) {
+            auto const more = std::count_if(seen.begin(), seen.end(),
+                                            [](outcome const& one) { return one.lost > one.recent; });
+            std::cout << ", where the law allows " << seen.back().recent << "; " << more
+                      << " lost more than it allows";
+            // Not none: on a busy machine the flusher may have to wait for a core.
+            EXPECT_LE(static_cast<std::size_t>(more), seen.size() / 50);
+        }
+        std::cout << '\n';
     }
 }
 
