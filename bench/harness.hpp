@@ -76,6 +76,15 @@ class cell_result {
 /// Binds this thread to one core: a migration in the middle of a round would hit one contestant only.
 void pin_to_one_core();
 
+/// Lets this thread, and those that it starts, run on every core, until it ends: then it is bound again.
+class every_core {
+  public:
+    every_core();
+    every_core(every_core const&) = delete;
+    every_core& operator=(every_core const&) = delete;
+    ~every_core() { pin_to_one_core(); }
+};
+
 /// "1.23", "45.6", "789", "1,234": three digits that count.
 [[nodiscard]] std::string number(double value);
 

@@ -50,5 +50,6 @@ template <class Router, class... Options>
 [[nodiscard]] answer question_spsc(context& ctx);
 [[nodiscard]] answer question_pool(context& ctx);
 [[nodiscard]] answer question_interner(context& ctx);
+[[nodiscard]] answer question_buffers(context& ctx);
 
 }  // namespace cairn::bench
