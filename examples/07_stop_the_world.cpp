@@ -251,8 +251,7 @@ int main() {
         std::cout << '\n';
         if (n == 1) first = last;
     }
-    std::cout << "  A call for each payment: " << first / 100'000
-              << " of the 100,000 a second could be kept.\n"
+    std::cout << "  A call for each payment: " << first << " of the 100,000 that come each second.\n"
               << "  A thousand in a call: " << last / first << " times as many.\n";
 
     // ---- The pause, and the remedies. By turns: a slow moment of the machine hits all. ----
