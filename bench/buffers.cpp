@@ -755,7 +755,7 @@ void paced_figures(std::vector<paced_row> const& rows, std::vector<figure>& figu
             if (peer == nullptr) continue;
             summary const ratio = times(*peer, *ours, one.part);
             figures.push_back(
-                {"… push p" + (one.part < 0.9995 ? "99.9" : "99.99") + std::string(" vs ") + one.peer + by,
+                {std::string("… push p") + (one.part < 0.9995 ? "99.9" : "99.99") + " vs " + one.peer + by,
                  "at most 1/" + number(one.times),
                  "1/" + number(ratio.median) + " (1/" + number(ratio.low) + " to 1/" + number(ratio.high) +
                      ")",
