@@ -244,6 +244,8 @@ class batch_flusher {
     }
     void finish() {
         finished_ = true;
+        // Nothing blocks from now on, and a new thread may get the old one's number.
+        lanes.flusher.store(std::thread::id(), std::memory_order_relaxed);
         lanes.done.notify_all();
     }
 
