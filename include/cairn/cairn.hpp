@@ -3,6 +3,8 @@
 #pragma once
 
 #include "batch_buffer.hpp"
+#include "batch_options.hpp"
+#include "batcher.hpp"
 #include "bounded_loads.hpp"
 #include "concurrent_object_pool.hpp"
 #include "concurrent_string_interner.hpp"
@@ -16,6 +18,7 @@
 #include "recycling_pool.hpp"
 #include "router.hpp"
 #include "search.hpp"
+#include "shared_batcher.hpp"
 #include "shared_ring.hpp"
 #include "slots.hpp"
 #include "spsc_queue.hpp"
