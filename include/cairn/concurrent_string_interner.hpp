@@ -81,7 +81,15 @@ class concurrent_string_interner {
     /// The symbol of this string, which is stored if it is new. The same for all threads.
     /// @throws std::length_error if the string is new and 4 GiB are full, std::bad_alloc; nothing has
     /// changed then.
-    symbol intern(std::string_view text) { return intern(text, hash_(text)); }
+    symbol intern(std::string_view text) {
+        std::size_t const n = text.size();
+        if (n > detail::two_words::most) return intern_long(text);
+        detail::two_words const words(text.data(), n);
+        std::uint64_t const hash = hash_.of(words, n);
+        if (std::uint32_t const found = lookup_short(words, n, hash)) [[likely]]
+            return symbol::of(found);
+        return add(text, hash);
+    }
 
     /// Interns all of `texts` into `symbols`, which is as long; several lookups at once. If it throws, those
     /// before are interned and their symbols written.
@@ -155,14 +163,30 @@ class concurrent_string_interner {
         return directory_[offset / detail::chunk_bytes] + offset % detail::chunk_bytes;
     }
     [[nodiscard]] std::uint32_t lookup(std::string_view text, std::uint64_t hash) const noexcept {
-        return current().find(hash, [&](std::uint32_t offset) {
-            return detail::equal_strings(text, detail::string_entry::read(at(offset)));
+        std::size_t const n = text.size();
+        if (n <= detail::two_words::most) [[likely]]
+            return lookup_short(detail::two_words(text.data(), n), n, hash);
+        return lookup_long(text, hash);
+    }
+    [[nodiscard]] std::uint32_t lookup_short(detail::two_words words, std::size_t n,
+                                             std::uint64_t hash) const noexcept {
+        return current().find(hash, [this, words, n](std::uint32_t offset) {
+            return detail::is_short(at(offset), words, n);
+        });
+    }
+    [[nodiscard, gnu::noinline]] std::uint32_t lookup_long(std::string_view text,
+                                                           std::uint64_t hash) const noexcept {
+        return current().find(hash, [this, text](std::uint32_t offset) {
+            return detail::string_entry::read(at(offset)) == text;
         });
     }
     symbol intern(std::string_view text, std::uint64_t hash) {
         if (std::uint32_t const found = lookup(text, hash)) [[likely]]
             return symbol::of(found);
         return add(text, hash);
+    }
+    [[nodiscard, gnu::noinline]] symbol intern_long(std::string_view text) {
+        return intern(text, hash_.of_long(text));
     }
 
     [[nodiscard, gnu::noinline]] symbol add(std::string_view text, std::uint64_t hash) {

@@ -113,7 +113,15 @@ class string_interner {
     /// The symbol of this string, which is stored if it is new. It may hold NULs, and be empty.
     /// @throws std::length_error if the string is new and 4 GiB are full, std::bad_alloc; nothing has
     /// changed then.
-    symbol intern(std::string_view text) { return intern(text, hash_(text)); }
+    symbol intern(std::string_view text) {
+        std::size_t const n = text.size();
+        if (n > detail::two_words::most) return intern_long(text);
+        detail::two_words const words(text.data(), n);
+        std::uint64_t const hash = hash_.of(words, n);
+        if (std::uint32_t const found = lookup_short(words, n, hash)) [[likely]]
+            return symbol::of(found);
+        return add(text, hash);
+    }
 
     /// Interns all of `texts` into `symbols`, which is as long. Looks several up at once, so their cache
     /// misses overlap. If it throws, those before are interned and their symbols written.
@@ -168,8 +176,21 @@ class string_interner {
 
   private:
     [[nodiscard]] std::uint32_t lookup(std::string_view text, std::uint64_t hash) const noexcept {
-        return table_.find(hash, [&](std::uint32_t offset) {
-            return detail::equal_strings(text, detail::string_entry::read(arena_.at(offset)));
+        std::size_t const n = text.size();
+        if (n <= detail::two_words::most) [[likely]]
+            return lookup_short(detail::two_words(text.data(), n), n, hash);
+        return lookup_long(text, hash);
+    }
+    [[nodiscard]] std::uint32_t lookup_short(detail::two_words words, std::size_t n,
+                                             std::uint64_t hash) const noexcept {
+        return table_.find(hash, [this, words, n](std::uint32_t offset) {
+            return detail::is_short(arena_.at(offset), words, n);
+        });
+    }
+    [[nodiscard, gnu::noinline]] std::uint32_t lookup_long(std::string_view text,
+                                                           std::uint64_t hash) const noexcept {
+        return table_.find(hash, [this, text](std::uint32_t offset) {
+            return detail::string_entry::read(arena_.at(offset)) == text;
         });
     }
     symbol intern(std::string_view text, std::uint64_t hash) {
@@ -177,7 +198,10 @@ class string_interner {
             return symbol::of(found);
         return add(text, hash);
     }
-    // What can throw comes first, and a larger table alone changes nothing.
+    [[nodiscard, gnu::noinline]] symbol intern_long(std::string_view text) {
+        return intern(text, hash_.of_long(text));
+    }
+
     [[nodiscard, gnu::noinline]] symbol add(std::string_view text, std::uint64_t hash) {
         if (size_ == table_.capacity()) grow(size_ + size_ / 2 + 1);
         std::uint32_t const offset = arena_.append(text);

@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "string_hash.hpp"
+
 namespace cairn::detail {
 
 inline constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
@@ -54,25 +56,9 @@ struct string_entry {
     }
 };
 
-/// Whether two strings are equal. memcmp is a call; most strings are short, and two loads that overlap
-/// compare 4 to 16 characters.
-[[nodiscard]] inline bool equal_strings(std::string_view a, std::string_view b) noexcept {
-    std::size_t const n = a.size();
-    if (n != b.size()) return false;
-    auto const pair = [&]<class Word>(Word) {
-        Word x[2], y[2];
-        std::memcpy(x, a.data(), sizeof(Word));
-        std::memcpy(x + 1, a.data() + n - sizeof(Word), sizeof(Word));
-        std::memcpy(y, b.data(), sizeof(Word));
-        std::memcpy(y + 1, b.data() + n - sizeof(Word), sizeof(Word));
-        return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
-    };
-    if (n > 16) return std::memcmp(a.data(), b.data(), n) == 0;
-    if (n >= 8) return pair(std::uint64_t{});
-    if (n >= 4) return pair(std::uint32_t{});
-    for (std::size_t i = 0; i < n; ++i)
-        if (a[i] != b[i]) return false;
-    return true;
+/// Whether an entry is this text of up to 16 characters. Neither a loop nor a call.
+[[nodiscard]] inline bool is_short(char const* entry, two_words words, std::size_t n) noexcept {
+    return static_cast<unsigned char>(*entry) == n && two_words(entry + 1, n) == words;
 }
 
 /// How large the next block is, for an entry of `needed` bytes, when there are `so_far` bytes.

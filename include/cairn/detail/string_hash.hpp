@@ -19,6 +19,34 @@
 
 namespace cairn::detail {
 
+template <class Word>
+[[nodiscard]] inline std::uint64_t word(char const* p) noexcept {
+    Word w;
+    std::memcpy(&w, p, sizeof w);
+    return w;
+}
+/// All characters of a short text, in two words. Texts of one length are equal if and only if their words are.
+struct two_words {
+    static constexpr std::size_t most = 16;  // characters
+    std::uint64_t a = 0, b = 0;
+
+    two_words(char const* p, std::size_t n) noexcept {
+        if (n >= 8) {
+            a = word<std::uint64_t>(p);
+            b = word<std::uint64_t>(p + n - 8);
+        } else if (n >= 4) {
+            a = word<std::uint32_t>(p);
+            b = word<std::uint32_t>(p + n - 4);
+        } else if (n != 0) {
+            auto const byte = [p](std::size_t at) { return std::uint64_t{static_cast<unsigned char>(p[at])}; };
+            a = byte(0) << 16 | byte(n / 2) << 8 | byte(n - 1);
+        }
+    }
+    friend bool operator==(two_words const& x, two_words const& y) noexcept {
+        return ((x.a ^ y.a) | (x.b ^ y.b)) == 0;
+    }
+};
+
 class string_hash {
   public:
     explicit string_hash(std::uint64_t seed) noexcept
@@ -26,33 +54,28 @@ class string_hash {
 
     [[nodiscard]] std::uint64_t operator()(std::string_view text) const noexcept {
         std::size_t const n = text.size();
+        return n <= two_words::most ? of(two_words(text.data(), n), n) : of_long(text);
+    }
+    /// Of a text of up to 16 characters.
+    [[nodiscard]] std::uint64_t of(two_words words, std::size_t n) const noexcept {
+        return mix(mix(words.a ^ first_, words.b ^ second_ ^ n), first_ ^ n);
+    }
+    /// Of a longer one.
+    [[nodiscard]] std::uint64_t of_long(std::string_view text) const noexcept {
+        std::size_t const n = text.size();
         char const* const p = text.data();
         if (n > 64) return long_strings_(text);
-        std::uint64_t a = 0, b = 0, before = n;
-        if (n >= 8) {
-            for (std::size_t at = 0; at + 16 < n; at += 16)
-                before = mix(word<std::uint64_t>(p + at) ^ first_,
-                             word<std::uint64_t>(p + at + 8) ^ second_ ^ before);
-            a = word<std::uint64_t>(p + (n > 16 ? n - 16 : 0));
-            b = word<std::uint64_t>(p + n - 8);
-        } else if (n >= 4) {
-            a = word<std::uint32_t>(p);
-            b = word<std::uint32_t>(p + n - 4);
-        } else if (n != 0) {
-            a = std::uint64_t{byte(p[0])} << 16 | std::uint64_t{byte(p[n / 2])} << 8 | byte(p[n - 1]);
-        }
-        return mix(mix(a ^ first_, b ^ second_ ^ before), first_ ^ n);
+        std::uint64_t before = n;
+        for (std::size_t at = 0; at + 16 < n; at += 16)
+            before =
+                mix(word<std::uint64_t>(p + at) ^ first_, word<std::uint64_t>(p + at + 8) ^ second_ ^ before);
+        return mix(
+            mix(word<std::uint64_t>(p + n - 16) ^ first_, word<std::uint64_t>(p + n - 8) ^ second_ ^ before),
+            first_ ^ n);
     }
     [[nodiscard]] std::uint64_t seed() const noexcept { return long_strings_.seed(); }
 
   private:
-    template <class Word>
-    [[nodiscard]] static std::uint64_t word(char const* p) noexcept {
-        Word w;
-        std::memcpy(&w, p, sizeof w);
-        return w;
-    }
-    [[nodiscard]] static unsigned char byte(char c) noexcept { return static_cast<unsigned char>(c); }
     /// Both halves of the product of two words, folded.
     [[nodiscard]] static std::uint64_t mix(std::uint64_t x, std::uint64_t y) noexcept {
 #if defined(__SIZEOF_INT128__)

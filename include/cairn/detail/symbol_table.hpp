@@ -74,19 +74,18 @@ class symbol_table {
         return own_ == nullptr ? 0 : groups_ * sizeof(group);
     }
 
-    /// The first symbol of this hash for which is_it(symbol), or 0.
+    /// The symbol of this hash for which is_it(symbol), or 0. Nearly always it is the first one whose tag is
+    /// right; all else is out of the way, so that the caller's loop keeps its registers.
     template <class IsIt>
     [[nodiscard]] std::uint32_t find(std::uint64_t hash, IsIt is_it) const noexcept {
-        for (std::size_t at = home(hash);; at = next(at, hash)) {
-            group const& g = table_[at];
-            tags const found = g.read();
-            for (std::uint32_t match = found.equal_to(tag_of(hash)); match != 0; match &= match - 1) {
-                std::uint32_t const symbol = g.symbol(static_cast<std::size_t>(std::countr_zero(match)));
-                if (is_it(symbol)) [[likely]]
-                    return symbol;
-            }
-            if (!found.overflowed()) return 0;
+        group const& g = table_[home(hash)];
+        std::uint32_t const match = g.read().equal_to(tag_of(hash));
+        if (match != 0) [[likely]] {
+            std::uint32_t const likely = g.symbol(static_cast<std::size_t>(std::countr_zero(match)));
+            if (is_it(likely)) [[likely]]
+                return likely;
         }
+        return find_further(hash, is_it);
     }
     /// The region that this hash belongs to.
     [[nodiscard]] static std::size_t region(std::uint64_t hash) noexcept {
@@ -190,6 +189,18 @@ class symbol_table {
     };
     static_assert(sizeof(group) == 64);
 
+    template <class IsIt>
+    [[nodiscard, gnu::noinline]] std::uint32_t find_further(std::uint64_t hash, IsIt is_it) const noexcept {
+        for (std::size_t at = home(hash);; at = next(at, hash)) {
+            group const& g = table_[at];
+            tags const found = g.read();
+            for (std::uint32_t match = found.equal_to(tag_of(hash)); match != 0; match &= match - 1) {
+                std::uint32_t const symbol = g.symbol(static_cast<std::size_t>(std::countr_zero(match)));
+                if (is_it(symbol)) return symbol;
+            }
+            if (!found.overflowed()) return 0;
+        }
+    }
     [[nodiscard]] static std::uint8_t tag_of(std::uint64_t hash) noexcept {
         auto const tag = static_cast<std::uint8_t>(hash);
         return tag == 0 ? 1 : tag;  // 0 is a free slot
