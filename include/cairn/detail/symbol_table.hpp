@@ -79,11 +79,14 @@ class symbol_table {
     template <class IsIt>
     [[nodiscard]] std::uint32_t find(std::uint64_t hash, IsIt is_it) const noexcept {
         group const& g = table_[home(hash)];
-        std::uint32_t const match = g.read().equal_to(tag_of(hash));
+        tags const found = g.read();
+        std::uint32_t const match = found.equal_to(tag_of(hash));
         if (match != 0) [[likely]] {
             std::uint32_t const likely = g.symbol(static_cast<std::size_t>(std::countr_zero(match)));
             if (is_it(likely)) [[likely]]
                 return likely;
+        } else if (!found.overflowed()) {
+            return 0;
         }
         return find_further(hash, is_it);
     }
