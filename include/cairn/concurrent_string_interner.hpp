@@ -86,7 +86,7 @@ class concurrent_string_interner {
         if (n > detail::two_words::most) return intern_long(text);
         detail::two_words const words(text.data(), n);
         std::uint64_t const hash = hash_.of(words, n);
-        if (std::uint32_t const found = lookup_short(words, n, hash)) [[likely]]
+        if (std::uint32_t const found = lookup(words, n, hash)) [[likely]]
             return symbol::of(found);
         return add(text, hash);
     }
@@ -97,13 +97,18 @@ class concurrent_string_interner {
         CAIRN_ASSERT(symbols.size() >= texts.size());
         constexpr std::size_t at_once = 16;
         std::array<std::uint64_t, at_once> hashes;
+        std::array<std::uint32_t, at_once> likely;
         for (std::size_t from = 0; from < texts.size(); from += at_once) {
             std::size_t const n = std::min(at_once, texts.size() - from);
             table const& now = current();
             for (std::size_t i = 0; i < n; ++i) now.call(hashes[i] = hash_(texts[from + i]));
             for (std::size_t i = 0; i < n; ++i)
-                if (std::uint32_t const likely = now.candidate(hashes[i])) __builtin_prefetch(at(likely));
-            for (std::size_t i = 0; i < n; ++i) symbols[from + i] = intern(texts[from + i], hashes[i]);
+                if ((likely[i] = now.candidate(hashes[i])) != 0) __builtin_prefetch(at(likely[i]));
+            for (std::size_t i = 0; i < n; ++i) {
+                std::string_view const text = texts[from + i];
+                bool const right = likely[i] != 0 && detail::is_entry(at(likely[i]), text);
+                symbols[from + i] = right ? symbol::of(likely[i]) : intern(text, hashes[i]);
+            }
         }
     }
 
@@ -163,22 +168,12 @@ class concurrent_string_interner {
         return directory_[offset / detail::chunk_bytes] + offset % detail::chunk_bytes;
     }
     [[nodiscard]] std::uint32_t lookup(std::string_view text, std::uint64_t hash) const noexcept {
-        std::size_t const n = text.size();
-        if (n <= detail::two_words::most) [[likely]]
-            return lookup_short(detail::two_words(text.data(), n), n, hash);
-        return lookup_long(text, hash);
+        return current().find(hash, [this, text](std::uint32_t s) { return detail::is_entry(at(s), text); });
     }
-    [[nodiscard]] std::uint32_t lookup_short(detail::two_words words, std::size_t n,
-                                             std::uint64_t hash) const noexcept {
-        return current().find(hash, [this, words, n](std::uint32_t offset) {
-            return detail::is_short(at(offset), words, n);
-        });
-    }
-    [[nodiscard, gnu::noinline]] std::uint32_t lookup_long(std::string_view text,
-                                                           std::uint64_t hash) const noexcept {
-        return current().find(hash, [this, text](std::uint32_t offset) {
-            return detail::string_entry::read(at(offset)) == text;
-        });
+    [[nodiscard]] std::uint32_t lookup(detail::two_words words, std::size_t n,
+                                       std::uint64_t hash) const noexcept {
+        return current().find(
+            hash, [this, words, n](std::uint32_t s) { return detail::is_entry(at(s), words, n); });
     }
     symbol intern(std::string_view text, std::uint64_t hash) {
         if (std::uint32_t const found = lookup(text, hash)) [[likely]]

@@ -118,7 +118,7 @@ class string_interner {
         if (n > detail::two_words::most) return intern_long(text);
         detail::two_words const words(text.data(), n);
         std::uint64_t const hash = hash_.of(words, n);
-        if (std::uint32_t const found = lookup_short(words, n, hash)) [[likely]]
+        if (std::uint32_t const found = lookup(words, n, hash)) [[likely]]
             return symbol::of(found);
         return add(text, hash);
     }
@@ -129,13 +129,17 @@ class string_interner {
         CAIRN_ASSERT(symbols.size() >= texts.size());
         constexpr std::size_t at_once = 16;
         std::array<std::uint64_t, at_once> hashes;
+        std::array<std::uint32_t, at_once> likely;
         for (std::size_t from = 0; from < texts.size(); from += at_once) {
             std::size_t const n = std::min(at_once, texts.size() - from);
             for (std::size_t i = 0; i < n; ++i) table_.call(hashes[i] = hash_(texts[from + i]));
             for (std::size_t i = 0; i < n; ++i)
-                if (std::uint32_t const likely = table_.candidate(hashes[i]))
-                    __builtin_prefetch(arena_.at(likely));
-            for (std::size_t i = 0; i < n; ++i) symbols[from + i] = intern(texts[from + i], hashes[i]);
+                if ((likely[i] = table_.candidate(hashes[i])) != 0) __builtin_prefetch(arena_.at(likely[i]));
+            for (std::size_t i = 0; i < n; ++i) {
+                std::string_view const text = texts[from + i];
+                bool const right = likely[i] != 0 && detail::is_entry(arena_.at(likely[i]), text);
+                symbols[from + i] = right ? symbol::of(likely[i]) : intern(text, hashes[i]);
+            }
         }
     }
 
@@ -176,22 +180,13 @@ class string_interner {
 
   private:
     [[nodiscard]] std::uint32_t lookup(std::string_view text, std::uint64_t hash) const noexcept {
-        std::size_t const n = text.size();
-        if (n <= detail::two_words::most) [[likely]]
-            return lookup_short(detail::two_words(text.data(), n), n, hash);
-        return lookup_long(text, hash);
+        return table_.find(hash,
+                           [this, text](std::uint32_t s) { return detail::is_entry(arena_.at(s), text); });
     }
-    [[nodiscard]] std::uint32_t lookup_short(detail::two_words words, std::size_t n,
-                                             std::uint64_t hash) const noexcept {
-        return table_.find(hash, [this, words, n](std::uint32_t offset) {
-            return detail::is_short(arena_.at(offset), words, n);
-        });
-    }
-    [[nodiscard, gnu::noinline]] std::uint32_t lookup_long(std::string_view text,
-                                                           std::uint64_t hash) const noexcept {
-        return table_.find(hash, [this, text](std::uint32_t offset) {
-            return detail::string_entry::read(arena_.at(offset)) == text;
-        });
+    [[nodiscard]] std::uint32_t lookup(detail::two_words words, std::size_t n,
+                                       std::uint64_t hash) const noexcept {
+        return table_.find(
+            hash, [this, words, n](std::uint32_t s) { return detail::is_entry(arena_.at(s), words, n); });
     }
     symbol intern(std::string_view text, std::uint64_t hash) {
         if (std::uint32_t const found = lookup(text, hash)) [[likely]]

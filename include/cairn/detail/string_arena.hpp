@@ -56,9 +56,14 @@ struct string_entry {
     }
 };
 
-/// Whether an entry is this text of up to 16 characters. Neither a loop nor a call.
-[[nodiscard]] inline bool is_short(char const* entry, two_words words, std::size_t n) noexcept {
+/// Whether an entry is this text, of up to 16 characters. Neither a loop nor a call.
+[[nodiscard]] inline bool is_entry(char const* entry, two_words words, std::size_t n) noexcept {
     return static_cast<unsigned char>(*entry) == n && two_words(entry + 1, n) == words;
+}
+[[nodiscard]] inline bool is_entry(char const* entry, std::string_view text) noexcept {
+    std::size_t const n = text.size();
+    if (n <= two_words::most) return is_entry(entry, two_words(text.data(), n), n);
+    return string_entry::read(entry) == text;
 }
 
 /// How large the next block is, for an entry of `needed` bytes, when there are `so_far` bytes.

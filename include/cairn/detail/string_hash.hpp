@@ -25,7 +25,8 @@ template <class Word>
     std::memcpy(&w, p, sizeof w);
     return w;
 }
-/// All characters of a short text, in two words. Texts of one length are equal if and only if their words are.
+/// All characters of a short text, in two words. Texts of one length are equal if and only if their words
+/// are.
 struct two_words {
     static constexpr std::size_t most = 16;  // characters
     std::uint64_t a = 0, b = 0;
@@ -38,7 +39,9 @@ struct two_words {
             a = word<std::uint32_t>(p);
             b = word<std::uint32_t>(p + n - 4);
         } else if (n != 0) {
-            auto const byte = [p](std::size_t at) { return std::uint64_t{static_cast<unsigned char>(p[at])}; };
+            auto const byte = [p](std::size_t at) {
+                return std::uint64_t{static_cast<unsigned char>(p[at])};
+            };
             a = byte(0) << 16 | byte(n / 2) << 8 | byte(n - 1);
         }
     }
