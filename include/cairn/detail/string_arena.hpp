@@ -78,7 +78,9 @@ struct string_entry {
 }
 
 /// The arena of one thread. Offset 0 is no string.
-class string_arena {
+/// @tparam Chunks  how many there may be; fewer only so that a test can fill them.
+template <std::size_t Chunks>
+class basic_string_arena {
     struct block {
         std::unique_ptr<char[]> memory;
         std::size_t bytes, used;
@@ -91,10 +93,10 @@ class string_arena {
         std::size_t block = 0, offset = 0;
     };
 
-    string_arena() noexcept = default;
-    string_arena(string_arena&&) noexcept = default;
-    string_arena& operator=(string_arena&&) noexcept = default;
-    string_arena(string_arena const& from) {
+    basic_string_arena() noexcept = default;
+    basic_string_arena(basic_string_arena&&) noexcept = default;
+    basic_string_arena& operator=(basic_string_arena&&) noexcept = default;
+    basic_string_arena(basic_string_arena const& from) {
         directory_.reserve(from.directory_.size());
         blocks_.reserve(from.blocks_.size());
         for (block const& b : from.blocks_) {
@@ -110,7 +112,7 @@ class string_arena {
         std::size_t const needed = string_entry::bytes(text.size());
         if (blocks_.empty() || needed > blocks_.back().bytes - blocks_.back().used) {
             // The first byte of all stays unused: so offset 0 is no string.
-            if (text.size() >= chunk_bytes * chunk_count) throw_arena_full();
+            if (text.size() >= chunk_bytes * Chunks) throw_arena_full();
             add_block(block_bytes(needed + blocks_.empty(), memory_));
         }
         block& last = blocks_.back();
@@ -148,7 +150,7 @@ class string_arena {
   private:
     void add_block(std::size_t bytes) {
         std::size_t const first = directory_.size(), chunks = chunks_for(bytes);
-        if (chunks > chunk_count - first) throw_arena_full();
+        if (chunks > Chunks - first) throw_arena_full();
         blocks_.reserve(blocks_.size() + 1);
         directory_.reserve(first + chunks);
         block added{std::make_unique_for_overwrite<char[]>(bytes), bytes, blocks_.empty() ? 1U : 0U,
@@ -162,5 +164,6 @@ class string_arena {
     std::vector<block> blocks_;
     std::size_t memory_ = 0;  // of all blocks
 };
+using string_arena = basic_string_arena<chunk_count>;
 
 }  // namespace cairn::detail
