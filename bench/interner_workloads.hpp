@@ -148,10 +148,10 @@ class filled {
             require(interner_.view(handles_[i]) == set.texts[i], set);
         }
         for (queries const* const asked : {&set.uniform, &set.zipf})
-            for (std::size_t i = 0; i < asked->size(); ++i)
+            for (std::size_t i = 0; i < asked->window(); ++i)
                 require(value(interner_.intern(asked->texts(0)[i])) == value(handles_[asked->which(0)[i]]),
                         set);
-        ctx.checked += 2 * set.texts.size() + set.uniform.size() + set.zipf.size();
+        ctx.checked += 2 * set.texts.size() + set.uniform.window() + set.zipf.window();
         for (std::size_t i = 0; i < set.uniform.size(); ++i)
             shuffled_.push_back(handles_[set.uniform.which(0)[i]]);
     }

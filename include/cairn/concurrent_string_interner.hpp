@@ -91,8 +91,8 @@ class concurrent_string_interner {
         return add(text, hash);
     }
 
-    /// Interns all of `texts` into `symbols`, which is as long; several lookups at once. If it throws, those
-    /// before are interned and their symbols written.
+    /// Interns all of `texts` into `symbols`, which is as long; several lookups at once, as
+    /// string_interner's. If it throws, those before are interned and their symbols written.
     void intern_n(std::span<std::string_view const> texts, std::span<symbol> symbols) {
         CAIRN_ASSERT(symbols.size() >= texts.size());
         constexpr std::size_t at_once = 16;
