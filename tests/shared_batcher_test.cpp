@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cairn/shared_batcher.hpp>
 
-#include <array>
-#include <atomic>
-#include <functional>
-#include <optional>
-#include <string>
+#include <cstdint>
 #include <thread>
 #include <vector>
 

@@ -148,7 +148,7 @@ TYPED_TEST(SpscQueueOf, BehavesAsADequeUnderAnySequenceOfCalls) {
         };
         for (int step = 0; step < 2'000; ++step) {
             std::size_t const n = random() % (capacity + 2);
-            switch (random() % 9) {
+            switch (random() % 10) {
                 case 0: {
                     bool const pushed = queue.try_push(make<TypeParam>(next));
                     ASSERT_EQ(pushed, model.size() < capacity);
@@ -205,6 +205,17 @@ TYPED_TEST(SpscQueueOf, BehavesAsADequeUnderAnySequenceOfCalls) {
                     queue.release(used);
                     break;
                 }
+                case 8: {
+                    std::size_t at = 0;
+                    std::size_t const shown = queue.peek_n(n, [&](std::span<TypeParam> items) {
+                        for (TypeParam const& item : items) ASSERT_TRUE(is(item, model[at++]));
+                    });
+                    ASSERT_EQ(shown, std::min(n, model.size()));
+                    std::size_t const used = random() % (shown + 1);
+                    queue.release(used);
+                    model.erase(model.begin(), model.begin() + static_cast<std::ptrdiff_t>(used));
+                    break;
+                }
                 case 7: {
                     TypeParam const* const front = queue.front();
                     ASSERT_EQ(front != nullptr, !model.empty());
@@ -223,6 +234,72 @@ TYPED_TEST(SpscQueueOf, BehavesAsADequeUnderAnySequenceOfCalls) {
     }
 }
 
+template <class T>
+using compact_queue = cairn::spsc_queue<T, cairn::dynamic_capacity, std::allocator<T>, cairn::spin_then_yield,
+                                        cairn::compact_layout>;
+
+template <class T, class Queue>
+void shows_runs(std::size_t capacity) {
+    Queue queue(capacity);
+    std::mt19937 random{static_cast<unsigned>(capacity)};
+    std::uint32_t in = 0, out = 0;
+    for (int step = 0; step < 500; ++step) {
+        for (std::size_t n = random() % (capacity + 1); n != 0 && queue.try_push(make<T>(in)); --n) ++in;
+        std::size_t const there = in - out;
+        std::size_t const n = random() % (capacity + 2);
+        // Shown as often as one likes, always the same.
+        std::size_t runs = 0;
+        for (int again = 0; again < 2; ++again) {
+            std::uint32_t next = out;
+            runs = 0;
+            std::size_t const shown = queue.peek_n(n, [&](std::span<T> items) {
+                ++runs;
+                ASSERT_LE(items.size(), queue.max_span());
+                ASSERT_FALSE(items.empty());
+                for (T const& item : items) ASSERT_TRUE(is(item, next++));
+            });
+            ASSERT_EQ(shown, std::min(n, there));
+            ASSERT_EQ(next, out + shown);
+        }
+        if (queue.max_span() == capacity) {  // an array wraps once at most
+            ASSERT_LE(runs, 2U);
+        }
+        std::size_t const used = random() % (std::min(n, there) + 1);
+        queue.release(used);
+        out += static_cast<std::uint32_t>(used);
+        ASSERT_EQ(queue.size(), in - out);
+        if (step % 50 == 0) {
+            while (auto const item = queue.try_pop()) ASSERT_TRUE(is(*item, out++));
+        }
+    }
+}
+
+TYPED_TEST(SpscQueueOf, ShowsAllRunsBeforeItReleasesThem) {
+    for (std::size_t const capacity : {1U, 2U, 7U, 15U, 16U, 60U, 100U}) {
+        SCOPED_TRACE("capacity " + std::to_string(capacity));
+        shows_runs<TypeParam, cairn::spsc_queue<TypeParam>>(capacity);
+        shows_runs<TypeParam, compact_queue<TypeParam>>(capacity);
+    }
+}
+
+TYPED_TEST(SpscQueueOf, TakesNotAByteMoreThanItsItemsInTheCompactLayout) {
+    compact_queue<TypeParam> queue(1'001);
+    EXPECT_EQ(queue.max_span(), 1'001U);
+    for (std::uint32_t i = 0; i < 1'001; ++i) ASSERT_TRUE(queue.try_push(make<TypeParam>(i)));
+    EXPECT_FALSE(queue.try_push(make<TypeParam>(0)));
+    std::span<TypeParam> const all = queue.peek();
+    ASSERT_EQ(all.size(), 1'001U);  // one span, so they lie side by side
+    for (std::uint32_t i = 0; i < 1'001; ++i) ASSERT_TRUE(is(all[i], i));
+}
+
+TEST(SpscQueue, AVisitorThatThrowsHasTakenNothing) {
+    cairn::spsc_queue<std::string> queue(10);
+    for (std::uint32_t i = 0; i < 10; ++i) ASSERT_TRUE(queue.try_push(make<std::string>(i)));
+    EXPECT_THROW(queue.peek_n(10, [](std::span<std::string>) { throw std::runtime_error("injected"); }),
+                 std::runtime_error);
+    for (std::uint32_t i = 0; i < 10; ++i) EXPECT_TRUE(is(*queue.try_pop(), i));
+}
+
 template <class T, class Queue>
 void send_and_check(Queue& queue, std::uint32_t n) {
     std::uint32_t wrong = 0;
@@ -230,7 +307,12 @@ void send_and_check(Queue& queue, std::uint32_t n) {
     std::thread consumer([&] {
         T item{};
         for (unsigned turn = 0;; ++turn) {
-            if (turn % 5 == 4) {  // a few in place, the rest one by one
+            if (turn % 7 == 6) {  // some in place, also over several runs; the rest one by one
+                std::size_t const shown = queue.peek_n(40, [&](std::span<T> items) {
+                    for (T const& one : items) wrong += !is(one, received++);
+                });
+                queue.release(shown);
+            } else if (turn % 5 == 4) {
                 std::span<T> const items = queue.peek();
                 for (T const& one : items) wrong += !is(one, received++);
                 queue.release(items.size());
@@ -257,6 +339,8 @@ TYPED_TEST(SpscQueueOf, LosesNothingBetweenTwoThreads) {
                           cairn::spin_then_sleep>
             sleeping(capacity);
         send_and_check<TypeParam>(sleeping, n / 10);
+        compact_queue<TypeParam> compact(capacity);
+        send_and_check<TypeParam>(compact, n / 10);
     }
     auto const fixed = std::make_unique<cairn::spsc_queue<TypeParam, 37>>();
     send_and_check<TypeParam>(*fixed, n);

@@ -375,7 +375,7 @@ TYPED_TEST_P(BatchingFailures, AForkedChildIsToldSoAndTheParentGoesOn) {
             good &= batcher.flush() == flush_result::forked;
             good &= !batcher.close().closed && batcher.closed() && batcher.stats().accepted == 0;
             {
-                auto const gone_too = std::move(in);  // a handle ends
+                [[maybe_unused]] auto const ends_here = std::move(in);
             }
             std::destroy_at(&batcher);
             _exit(good ? 0 : 1);
