@@ -24,8 +24,8 @@
 #include <span>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "sinks/ledger.hpp"
