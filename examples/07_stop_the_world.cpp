@@ -241,9 +241,8 @@ int main() {
     double first = 0;
     double last = 0;
     for (std::size_t const n : {1U, 10U, 100U, 1'000U}) {
-        double const file = rows_a_second<sinks::file_ledger>(n, directory);
-        std::cout << std::setw(16) << n << std::setprecision(0) << std::setw(22) << file;
-        last = file;
+        last = rows_a_second<sinks::file_ledger>(n, directory);
+        std::cout << std::setw(16) << n << std::setprecision(0) << std::setw(22) << last;
         if constexpr (!std::is_same_v<sinks::ledger, sinks::file_ledger>) {
             last = rows_a_second<sinks::ledger>(n, directory);
             std::cout << std::setw(25) << last;
