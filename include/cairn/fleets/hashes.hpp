@@ -50,7 +50,8 @@
 
 namespace cairn::fleets {
 
-/// A hash of 32 bits that a fleet places keys by: without members, pure, `noexcept`.
+/// A hash of 32 bits that a fleet places keys by: without members, pure, `noexcept`. One whose values stay
+/// below 2^n says so: `static constexpr int bits = n`.
 template <class Hash>
 concept text_hash = std::copyable<Hash> && std::default_initializable<Hash> &&
                     requires(Hash const& hash, std::string_view key) {
@@ -71,6 +72,7 @@ struct md5 {
 };
 /// 15 bits out of the middle of the CRC-32.
 struct crc32 {
+    static constexpr int bits = 15;  ///< the values are below 2^15
     [[nodiscard]] constexpr std::uint32_t operator()(std::string_view key) const noexcept {
         return detail::crc32(key) >> 16 & 0x7fff;
     }
