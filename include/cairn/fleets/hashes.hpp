@@ -17,15 +17,15 @@
 //   fnv1_32         FNV1_32        fnv1_32        12 ns               negative bytes
 //   fnv1a_32        FNV1A_32       fnv1a_32       12 ns               negative bytes
 //   hsieh           HSIEH          hsieh          5 ns                a single last byte may be negative
-//   hsieh_left_out  HSIEH          -              0 ns                always 1: see below
+//   hsieh_left_out  (libhashkit)   -              0 ns                always 1: see below
 //   murmur          MURMUR         murmur         4 ns                seed 0xdeadbeef * length
 //   murmur3         MURMUR3        -              4 ns                seed 0xdeadbeef * length
 //   jenkins         JENKINS        jenkins        4 ns                lookup3, seed 13
 //
 // Bytes count as negative where the program adds plain chars, which are signed on x86. The same program on a
 // machine whose chars are unsigned (ARM) places keys that are not ASCII elsewhere; cairn gives the values of
-// x86 on all machines. Most builds of libmemcached leave Hsieh's hash out (so does Debian's) and then give 1
-// for every key: all keys go to one server. `hsieh_left_out` is that.
+// x86 on all machines. Most builds of libmemcached leave Hsieh's hash out (so does Debian's): the setting is
+// refused, the hash before it stays, and libhashkit's function gives 1 for every key. `hsieh_left_out` is that.
 //
 // When not to use them: for anything new. crc32 has 15 bits, so a ring of it uses the first 32,768 of 2^32
 // positions only. Sources: Jenkins (1997, 2006); Fowler, Noll, Vo (1991); Hsieh (2004); Appleby (2008, 2011);
@@ -118,7 +118,7 @@ struct hsieh {
         return detail::super_fast_hash(key);
     }
 };
-/// What a libmemcached without Hsieh's hash computes when it is asked for it.
+/// What libhashkit computes when it is asked for Hsieh's hash and was built without it.
 struct hsieh_left_out {
     [[nodiscard]] constexpr std::uint32_t operator()(std::string_view) const noexcept { return 1; }
 };

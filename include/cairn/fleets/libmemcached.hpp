@@ -22,7 +22,8 @@
 //
 // Quirks that are kept, since other clients have them:
 //   - The first weight above 1 makes the whole circle a weighted one, of MD5 points, without being asked to.
-//     The hash of the keys stays as it was. (Unless the distribution was set after the servers were.)
+//     The hash of the keys stays as it was. Set after the servers, CONSISTENT and CONSISTENT_KETAMA forget
+//     the weights; SPY does not.
 //   - Weighted counts are computed in float, and fall short: of 25 equal servers each has 156 points, of 24
 //     and of 26 it has 160. The 25th server moves more keys than it should. A very light server has no point.
 //   - A weight of 0 counts as 1. MODULA ignores weights. HASH leaves the circle alone once there are servers.
@@ -73,9 +74,9 @@ struct libmemcached_server {
 
 /// When a server has points in proportion to its weight.
 enum class libmemcached_weights {
-    if_any,  ///< once a weight is above 1: what the ketama distributions do when servers come after them
+    if_any,  ///< once a weight is above 1: CONSISTENT, CONSISTENT_KETAMA and SPY, set before the servers
     always,  ///< KETAMA_WEIGHTED, CONSISTENT_WEIGHTED
-    never    ///< the ketama distributions, set when the servers were there already
+    never    ///< CONSISTENT or CONSISTENT_KETAMA, set when the servers were there already
 };
 
 /// What is hashed for a point of a server.
