@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What does it cost to find the node of a key, with the key's hash included?
+#include <cairn/fleets/libmemcached.hpp>
 #include <cairn/hash_ring.hpp>
 #include <cairn/router.hpp>
 
@@ -96,6 +97,40 @@ template <class Ring, class Key>
             }};
 }
 
+/// An integer key as its 8 bytes, the cheapest text that a program could make of it.
+[[nodiscard]] std::string_view text_of(std::uint64_t const& key) noexcept {
+    return {reinterpret_cast<char const*>(&key), sizeof key};
+}
+[[nodiscard]] std::string_view text_of(std::string_view key) noexcept { return key; }
+
+[[nodiscard]] std::string host_of(std::size_t i) { return "10.0.0." + std::to_string(i); }
+
+/// libmemcached's circle, computed and searched by cairn.
+class ketama_by_cairn {
+  public:
+    explicit ketama_by_cairn(std::size_t nodes) : ring_(servers(nodes)) {}
+    template <class Key>
+    [[nodiscard]] std::size_t find_index(Key const& key) const noexcept {
+        return ring_.find_index(text_of(key));
+    }
+
+  private:
+    static std::vector<fleets::libmemcached_server> servers(std::size_t nodes) {
+        std::vector<fleets::libmemcached_server> servers;
+        for (std::size_t i = 0; i < nodes; ++i) servers.push_back({host_of(i)});
+        return servers;
+    }
+    fleets::libmemcached_ring<> ring_;
+};
+
+/// Nothing but the hash of that circle.
+struct ketama_hash_only {
+    template <class Key>
+    [[nodiscard]] std::size_t find_index(Key const& key) const noexcept {
+        return fleets::one_at_a_time{}(text_of(key));
+    }
+};
+
 #if defined(CAIRN_BENCH_HAVE_LIBMEMCACHED)
 /// libmemcached's own routing: no server is asked, memcached_generate_hash only computes.
 class libmemcached {
@@ -109,18 +144,15 @@ class libmemcached {
         memcached_server_list_st servers = nullptr;
         memcached_return_t error{};
         for (std::size_t i = 0; i < nodes; ++i) {
-            std::string const host = "10.0.0." + std::to_string(i);
-            servers = memcached_server_list_append(servers, host.c_str(), 11211, &error);
+            servers = memcached_server_list_append(servers, host_of(i).c_str(), 11211, &error);
         }
         memcached_server_push(handle_.get(), servers);
         memcached_server_list_free(servers);
     }
-    [[nodiscard]] std::size_t find_index(std::string_view key) const noexcept {
-        return memcached_generate_hash(handle_.get(), key.data(), key.size());
-    }
-    /// An integer key as its 8 bytes, the cheapest text that a program could make of it.
-    [[nodiscard]] std::size_t find_index(std::uint64_t key) const noexcept {
-        return memcached_generate_hash(handle_.get(), reinterpret_cast<char const*>(&key), sizeof key);
+    template <class Key>
+    [[nodiscard]] std::size_t find_index(Key const& key) const noexcept {
+        std::string_view const text = text_of(key);
+        return memcached_generate_hash(handle_.get(), text.data(), text.size());
     }
 
   private:
@@ -181,10 +213,18 @@ template <class Key>
             keys));
     if constexpr (std::is_same_v<Key, std::string_view>)
         field.push_back(one_by_one("slots", std::make_shared<slots<std::string> const>(nodes), keys));
+    auto const ketama = std::make_shared<ketama_by_cairn const>(nodes.size());
+    field.push_back(one_by_one("KETAMA's hash only", std::make_shared<ketama_hash_only const>(), keys));
+    field.push_back(one_by_one("KETAMA by cairn", ketama, keys));
 #if defined(CAIRN_BENCH_HAVE_LIBMEMCACHED)
-    if (nodes.size() <= libmemcached::most_hosts)
-        field.push_back(
-            one_by_one("libmemcached KETAMA", std::make_shared<libmemcached const>(nodes.size()), keys));
+    if (nodes.size() <= libmemcached::most_hosts) {
+        auto const theirs = std::make_shared<libmemcached const>(nodes.size());
+        for (std::size_t i = 0; i < window_size; ++i, ++ctx.checked) {
+            Key const& key = keys.window(0)[i];
+            require_equal(ketama->find_index(key), theirs->find_index(key), "KETAMA by cairn", "a key");
+        }
+        field.push_back(one_by_one("libmemcached KETAMA", theirs, keys));
+    }
 #endif
     return field;
 }
@@ -196,6 +236,8 @@ void declare_columns(grid& cells) {
         cells.column(name, "baseline");
     for (auto const name : {"multiply_shift", "jump", "maglev", "anchor", "rendezvous", "slots"})
         cells.column(name, "ours");
+    cells.column("KETAMA's hash only", "reference");
+    cells.column("KETAMA by cairn", "ours");
     cells.column("libmemcached KETAMA", "peer");
 }
 
@@ -233,6 +275,9 @@ void figures_of(context const& ctx_in, key_stream<std::uint64_t> const& integers
                            integer.median >= 20});
         figures.push_back({"15-byte key to node, ring vs libmemcached KETAMA", "at least 10 x", times(string),
                            string.median >= 10});
+        auto const same_hash = by_string.ratio("libmemcached KETAMA", "KETAMA by cairn");
+        figures.push_back({"15-byte key, KETAMA by cairn vs libmemcached, same hash", "at least 8 x",
+                           times(same_hash), same_hash.median >= 8});
     }
     auto const single = by_integer.ratio("ring", "maglev");
     auto const batch = by_integer.ratio("ring, find_each", "maglev");
@@ -257,8 +302,9 @@ answer question_routing(context& ctx) {
         {"title", "What does it cost to find the node of a key?"},
         {"intro",
          {"From the key to its node, the hash included. All of cairn's routers use the same hash, XXH3; "
-          "libmemcached "
-          "uses its own default. A ring has 160 points a node.",
+          "libmemcached uses its own default, one-at-a-time, and so does KETAMA by cairn, which sends every "
+          "key "
+          "where libmemcached sends it. A ring has 160 points a node, KETAMA 100.",
           "Speed is one column of three: look at movement and balance before you choose."}},
         {"tables", {integer_cells.table(), string_cells.table()}},
         {"charts",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # The example in a header's head comment, word for word, as a program: the last block of lines that begin
 # with "//   " before #pragma once. What is shown to a reader compiles and runs, or the build fails.
-function(cairn_header_example header output)
+function(cairn_header_example folder name output)
+    set(header "${folder}/${name}")
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${header}")
     file(READ "${header}" text)
     string(FIND "${text}" "#pragma once" end)
@@ -11,7 +12,6 @@ function(cairn_header_example header output)
         message(FATAL_ERROR "${header}: no example (lines of \"//   code\") right before #pragma once")
     endif()
     string(REGEX REPLACE "(^|\n)//   " "\\1    " body "${block}")
-    cmake_path(GET header FILENAME name)
     file(CONFIGURE OUTPUT "${output}" @ONLY CONTENT
 "// Made from the head comment of cairn/@name@.
 #include <cairn/@name@>

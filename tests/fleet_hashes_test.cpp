@@ -117,8 +117,8 @@ TEST(FleetHashes, TheCrcIsThatOfTheDefinitionForEveryLengthAndInPieces) {
     }
 }
 
-/// The check of SMHasher, which comes with the hashes: the keys {}, {0}, {0, 1} … {0, … 254}, each with another
-/// seed, then the hash of all these hashes.
+/// The check of SMHasher, which comes with the hashes: the keys {}, {0}, {0, 1} … {0, … 254}, each with
+/// another seed, then the hash of all these hashes.
 template <class Number>
 std::uint32_t verification(std::function<Number(std::string_view, std::uint32_t)> const& hash) {
     std::string key;
@@ -156,10 +156,17 @@ TEST(FleetHashes, OtherHashesGiveTheirPublishedValues) {
 
 TEST(FleetHashes, GiveWhatLibhashkitGave) {
     std::map<std::string, std::function<std::uint32_t(std::string_view)>> const hashes{
-        {"DEFAULT", one_at_a_time{}}, {"MD5", md5{}},           {"CRC", crc32{}},
-        {"FNV1_64", fnv1_64{}},       {"FNV1A_64", fnv1a_64{}}, {"FNV1_32", fnv1_32{}},
-        {"FNV1A_32", fnv1a_32{}},     {"HSIEH", hsieh_left_out{}}, {"MURMUR", murmur{}},
-        {"MURMUR3", murmur3{}},       {"JENKINS", jenkins{}}};
+        {"DEFAULT", one_at_a_time{}},
+        {"MD5", md5{}},
+        {"CRC", crc32{}},
+        {"FNV1_64", fnv1_64{}},
+        {"FNV1A_64", fnv1a_64{}},
+        {"FNV1_32", fnv1_32{}},
+        {"FNV1A_32", fnv1a_32{}},
+        {"HSIEH", hsieh_left_out{}},
+        {"MURMUR", murmur{}},
+        {"MURMUR3", murmur3{}},
+        {"JENKINS", jenkins{}}};
     auto const rows = support::golden("libhashkit_functions.csv");
     EXPECT_EQ(rows.size(), 39u);
     for (auto const& row : rows) {

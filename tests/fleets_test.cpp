@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Each placement against what the program it is named after answered (tests/golden), then its quirks one by one.
+// Each placement against what the program it is named after answered (tests/golden), then its quirks one by
+// one.
 #include <cairn/fleets/envoy.hpp>
 #include <cairn/fleets/guava.hpp>
 #include <cairn/fleets/haproxy.hpp>
@@ -41,7 +42,8 @@ static_assert(cairn::router<kafka_partitioner, std::string_view>);
 static_assert(cairn::router<guava<>, std::uint64_t>);
 static_assert(!cairn::router<libmemcached_ring<>, int>, "a number is no key there");
 
-/// Every row of a file: a key, and the number that `answer` makes of the server's index must be the second field.
+/// Every row of a file: a key, and the number that `answer` makes of the server's index must be the second
+/// field.
 template <class Router, class Answer>
 void check_golden(std::string const& name, std::size_t row_count, Router const& router, Answer answer) {
     auto const rows = support::golden(name);
@@ -226,6 +228,13 @@ TEST(Fleets, TwemproxysNamesAreAllThatCounts) {
         EXPECT_EQ(before.find_index(std::to_string(i)), after.find_index(std::to_string(i)));
 }
 
+TEST(Fleets, TwemproxysModulaTakesTheShorterNameFirst) {
+    twemproxy_modula_table<> const table(
+        {{"h", 1, 2, "delta"}, {"h", 2, 1, "b"}, {"h", 3, 1, "alpha"}, {"h", 10000, 1}, {"h", 9999, 3}});
+    std::vector<std::uint16_t> const expected{1, 2, 0, 0, 4, 4, 4, 3};
+    EXPECT_TRUE(std::ranges::equal(table.owners(), expected));
+}
+
 // ---- nginx ----
 
 TEST(Fleets, NginxsGoldenKeysGoWhereItSentThem) {
@@ -407,7 +416,8 @@ TEST(Fleets, GuavaEndsItsSearchWhereItsDiceOverflow) {
 // ---- Bad input: named, and refused before anything has changed. ----
 
 template <class Error, class Router>
-void expect_refused(Router router, std::vector<typename Router::node_type> servers, std::string const& named) {
+void expect_refused(Router router, std::vector<typename Router::node_type> servers,
+                    std::string const& named) {
     auto const owners = std::vector(router.owners().begin(), router.owners().end());
     auto const before = std::vector(router.servers().begin(), router.servers().end());
     try {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Beside libmemcached itself: in every mode, with each of its hashes, 200 random fleets and 500 random keys for each
-// must go to the same servers. No server runs; memcached_generate_hash only computes.
+// Beside libmemcached itself: in every mode, with each of its hashes, 200 random fleets and 500 random keys
+// for each must go to the same servers. No server runs; memcached_generate_hash only computes.
 #include <cairn/fleets/libmemcached.hpp>
 
 #include <gtest/gtest.h>
 
 #if !defined(CAIRN_TEST_HAVE_LIBMEMCACHED)
 
-TEST(Libmemcached, IsMissingHere) { GTEST_SKIP() << "libmemcached is not installed (Debian: libmemcached-dev)"; }
+TEST(Libmemcached, IsMissingHere) {
+    GTEST_SKIP() << "libmemcached is not installed (Debian: libmemcached-dev)";
+}
 
 #else
 #include <libmemcached/memcached.h>
@@ -80,9 +82,9 @@ servers_t random_servers(std::mt19937_64& random) {
     std::uint64_t const kind = random() % 4;
     servers_t servers;
     for (std::size_t i = 0; i < count; ++i) {
-        std::string host = random() % 2 == 0 ? "10.0." + std::to_string(random() % 3) + '.' +
-                                                   std::to_string(random() % 256)
-                                             : "cache-" + std::to_string(random() % 1000) + ".example.com";
+        std::string host = random() % 2 == 0
+                               ? "10.0." + std::to_string(random() % 3) + '.' + std::to_string(random() % 256)
+                               : "cache-" + std::to_string(random() % 1000) + ".example.com";
         auto const port = static_cast<std::uint16_t>(random() % 2 == 0 ? 11211 : 1 + random() % 65'535);
         std::uint64_t const weight = kind == 0   ? 1
                                      : kind == 1 ? random() % 2
@@ -106,8 +108,9 @@ std::string random_key(std::mt19937_64& random) {
 template <class Make>
 void compare(settings const& wanted, Make make_router) {
     static std::uint64_t seed = 20261120;
-    SCOPED_TRACE("seed " + std::to_string(++seed) + ", hash " + std::to_string(wanted.hash) + ", distribution " +
-                 std::to_string(wanted.distribution) + (wanted.ketama_weighted ? ", KETAMA_WEIGHTED" : "") +
+    SCOPED_TRACE("seed " + std::to_string(++seed) + ", hash " + std::to_string(wanted.hash) +
+                 ", distribution " + std::to_string(wanted.distribution) +
+                 (wanted.ketama_weighted ? ", KETAMA_WEIGHTED" : "") +
                  (wanted.servers_first ? ", servers first" : "") + (wanted.hash_last ? ", hash last" : ""));
     std::mt19937_64 random{seed};
     std::size_t keys = 0;
@@ -165,7 +168,7 @@ TEST(Libmemcached, SendsKeysWhereCairnSendsThemByJenkins) {
 TEST(Libmemcached, SendsKeysWhereCairnSendsThemByHsiehOrRefusesIt) {
     if (libhashkit_has_algorithm(HASHKIT_HASH_HSIEH)) return compare_all_modes<hsieh>(MEMCACHED_HASH_HSIEH);
     std::unique_ptr<memcached_st, decltype(&memcached_free)> const handle(memcached_create(nullptr),
-                                                                         memcached_free);
+                                                                          memcached_free);
     EXPECT_NE(memcached_behavior_set(handle.get(), MEMCACHED_BEHAVIOR_HASH, MEMCACHED_HASH_HSIEH),
               MEMCACHED_SUCCESS);
     EXPECT_EQ(libhashkit_digest("abc", 3, HASHKIT_HASH_HSIEH), hsieh_left_out{}("abc"));

@@ -3,9 +3,9 @@
 //
 // A cache fleet has many clients, in many languages, and a key is found only if all of them send it to the
 // same server. Whoever joins cannot choose a better placement; it must compute the one that is there, bit for
-// bit, with all its accidents: counts in floating point, bytes that became negative, points that were dropped.
-// What is free to choose is how the circle is searched. The clients search by bisection and pay for a dozen
-// mispredicted branches; here the same circle lies under `indexed`, and the answer takes one load.
+// bit, with all its accidents: counts in floating point, bytes that became negative, points that were
+// dropped. What is free to choose is how the circle is searched. The clients search by bisection and pay for
+// a dozen mispredicted branches; here the same circle lies under `indexed`, and the answer takes one load.
 //
 //   servers ──placement.points()──▶ all points of the fleet ──sort──▶ index     once, when servers change
 //   key ──placement.position()──▶ a place on the circle ──index──▶ server       for each key
@@ -68,7 +68,8 @@
 
 namespace cairn {
 
-/// The points of a whole fleet, in any order: owners[i], the place of a server in its list, owns positions[i].
+/// The points of a whole fleet, in any order: owners[i], the place of a server in its list, owns
+/// positions[i].
 template <ring_position Position>
 struct fleet_points {
     std::vector<Position> positions;
@@ -101,12 +102,12 @@ concept fleet_placement =
 /// What a fleet_table asks of a rule: a number for each key, and for each entry of the table the place of its
 /// server in the list, one entry at least. `entries` throws as `points` does above.
 template <class Rule>
-concept fleet_rule = std::copyable<Rule> && std::equality_comparable<typename Rule::server_type> &&
-                     requires(Rule const& rule, std::span<typename Rule::server_type const> servers,
-                              std::string_view key) {
-                         { rule.number(key) } noexcept -> std::same_as<std::uint32_t>;
-                         { rule.entries(servers) } -> std::same_as<std::vector<std::uint16_t>>;
-                     };
+concept fleet_rule =
+    std::copyable<Rule> && std::equality_comparable<typename Rule::server_type> &&
+    requires(Rule const& rule, std::span<typename Rule::server_type const> servers, std::string_view key) {
+        { rule.number(key) } noexcept -> std::same_as<std::uint32_t>;
+        { rule.entries(servers) } -> std::same_as<std::vector<std::uint16_t>>;
+    };
 
 /// The ring of a fleet. @tparam Placement where its servers and keys lie: see the table above.
 /// @tparam Lookup how the circle is searched (lookup.hpp). Never changes an answer.

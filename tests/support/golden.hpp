@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The rows of a golden file: what a real program answered. Lines that begin with # and the names of the columns
-// are left out; a key never has a comma.
+// The rows of a golden file: what a real program answered. Lines that begin with # and the names of the
+// columns are left out; a key never has a comma.
 #pragma once
 
 #include <fstream>

@@ -21,8 +21,8 @@
 namespace cairn::detail {
 
 /// Whether float and double here are those that the fleets compute with: IEEE, and no wider in between.
-inline constexpr bool exact_floats = std::numeric_limits<float>::is_iec559 &&
-                                     std::numeric_limits<double>::is_iec559 && FLT_EVAL_METHOD == 0;
+inline constexpr bool exact_floats =
+    std::numeric_limits<float>::is_iec559 && std::numeric_limits<double>::is_iec559 && FLT_EVAL_METHOD == 0;
 
 /// The most servers of a fleet: owners are kept in 16 bits.
 inline constexpr std::size_t max_fleet = 65'535;
@@ -62,8 +62,8 @@ template <class Server, class WeightOf>
     std::uint64_t sum = 0;  // 65,535 weights below 2^48 fit
     for (Server const& server : servers) sum += static_cast<std::uint64_t>(weight_of(server));
     if (sum > most)
-        refuse(program, "the weights must sum up to at most " + std::to_string(most) + ", not " +
-                            std::to_string(sum));
+        refuse(program,
+               "the weights must sum up to at most " + std::to_string(most) + ", not " + std::to_string(sum));
     return sum;
 }
 

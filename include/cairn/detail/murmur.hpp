@@ -52,7 +52,8 @@ namespace cairn::detail {
     auto const scrambled = [](std::uint32_t k) { return std::rotl(k * 0xcc9e2d51U, 15) * 0x1b873593U; };
     std::uint32_t h = seed;
     std::size_t i = 0;
-    for (; text.size() - i >= 4; i += 4) h = std::rotl(h ^ scrambled(little_32(text, i)), 13) * 5 + 0xe6546b64;
+    for (; text.size() - i >= 4; i += 4)
+        h = std::rotl(h ^ scrambled(little_32(text, i)), 13) * 5 + 0xe6546b64;
     std::uint32_t rest = 0;
     for (std::size_t at = text.size() - i; at-- > 0;) rest |= byte_at(text, i + at) << 8 * at;
     h ^= scrambled(rest);  // nothing of nothing is 0

@@ -75,7 +75,8 @@ inline constexpr fnv_constants fnv_64_low{0x84222325, 0x000001b3};
     return (c ^ b) - std::rotl(b, 24);
 }
 
-/// Paul Hsieh's SuperFastHash (2004) from 0. A last byte that stands alone is signed.
+/// Paul Hsieh's SuperFastHash (2004) from 0. The last of three bytes that are left over is signed, the last
+/// of one is not.
 [[nodiscard]] constexpr std::uint32_t super_fast_hash(std::string_view text) noexcept {
     std::uint32_t h = 0;
     std::size_t i = 0;
@@ -97,7 +98,7 @@ inline constexpr fnv_constants fnv_64_low{0x84222325, 0x000001b3};
             h += h >> 17;
             break;
         case 1:
-            h += signed_byte_at(text, i);
+            h += byte_at(text, i);
             h ^= h << 10;
             h += h >> 1;
             break;

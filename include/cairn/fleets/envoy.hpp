@@ -22,9 +22,9 @@
 // same.) Not modelled: what follows a failed attempt, bounded loads (bounded_loads.hpp has its own), several
 // hash policies combined, and localities of different weights.
 //
-// When not to use it: for a fleet of your own (placement.hpp). Source: Envoy; its points are verified by those
-// of its own unit test, both hashes, the counts by reading. gRPC: by reading only. Cost: xxHash64, 4 ns for 15
-// bytes, and 3 ns. Thread safety: as fleet.hpp.
+// When not to use it: for a fleet of your own (placement.hpp). Source: Envoy; its points are verified by
+// those of its own unit test, both hashes, the counts by reading. gRPC: by reading only. Cost: xxHash64, 4 ns
+// for 15 bytes, and 3 ns. Thread safety: as fleet.hpp.
 //
 //   using namespace cairn::fleets;
 //   ring_hash_ring<> const cluster({{"10.0.0.1:80"}, {"10.0.0.2:80", 3}});
@@ -104,8 +104,8 @@ class ring_hash {
         detail::require_servers(program, hosts);
         for (ring_hash_server const& host : hosts)
             detail::require_weight(program, host.key, host.weight, 1, max_weight);
-        auto const sum = static_cast<double>(detail::sum_of_weights(
-            program, hosts, max_weight, [](auto const& host) { return host.weight; }));
+        auto const sum = static_cast<double>(
+            detail::sum_of_weights(program, hosts, max_weight, [](auto const& host) { return host.weight; }));
         auto const share_of = [&](ring_hash_server const& host) {
             return static_cast<double>(host.weight) / sum;
         };
@@ -115,7 +115,8 @@ class ring_hash {
         fleet_points<std::uint64_t> all;
         double wanted = 0;
         for (std::size_t i = 0; i < hosts.size(); ++i) {
-            // Volatile: the product is rounded before it is added, also where the compiler could fuse the two.
+            // Volatile: the product is rounded before it is added, also where the compiler could fuse the
+            // two.
             double const volatile more = scale * share_of(hosts[i]);
             wanted += more;
             detail::numbered_label label(hosts[i].key + '_');

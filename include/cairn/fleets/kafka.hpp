@@ -9,7 +9,8 @@
 //   the hash is one of 32 bits, seed 0x9747b28c       yes
 //   the sign is masked, not negated: 31 bits count    yes; the first partitions get a little more, by a part
 //                                                    of partitions / 2^31 at most
-//   what is hashed is what the serializer wrote       give it those bytes: a StringSerializer's text is UTF-8,
+//   what is hashed is what the serializer wrote       give it those bytes: a StringSerializer's text is
+//   UTF-8,
 //                                                    a LongSerializer's number 8 bytes, the highest first
 //
 // When not to use it: records without a key (they go where the batch goes); librdkafka with its own default

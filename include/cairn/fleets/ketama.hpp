@@ -64,8 +64,8 @@ class ketama {
             detail::require_name(program, server.address, max_address);
             detail::require_weight(program, server.address, server.weight, 1, max_weight);
         }
-        std::uint64_t const sum = detail::sum_of_weights(
-            program, servers, ~std::uint64_t{0}, [](auto const& server) { return server.weight; });
+        std::uint64_t const sum = detail::sum_of_weights(program, servers, ~std::uint64_t{0},
+                                                         [](auto const& server) { return server.weight; });
         fleet_points<std::uint32_t> all;
         for (std::size_t i = 0; i < servers.size(); ++i) {
             // The share is a float, the product a double, and the floor that of a float again.

@@ -30,13 +30,14 @@
 //   - A hash that adds up chars (hashes.hpp) takes bytes from 0x80 on for negative. CRC has 15 bits.
 //   - The setting KETAMA_HASH is stored there, and nothing asks for it.
 //   - A server that stands twice in the list is two servers; the first has all the keys, but under MODULA.
-// On purpose otherwise: libmemcached 1.1.4 aborts the process at the 101st host of a ketama circle. We do not.
+// On purpose otherwise: libmemcached 1.1.4 aborts the process at the 101st host of a ketama circle. We do
+// not.
 //
 // When not to use it: for a fleet of your own (placement.hpp). With prefixes and HASH_WITH_PREFIX_KEY, give
-// find the prefix and the key as one text. libmemcached's auto-ejection is not modelled: take a dead server out.
-// Source: libmemcached 1.1.4, verified by linking it: 200 random fleets, 100,000 keys, all of the settings
-// above. Cost: as fleet.hpp; find is 8 to 15 times as fast as memcached_generate_hash of the same hash if
-// that hash is not the larger part: `cairn-compare routing`. Thread safety: as fleet.hpp.
+// find the prefix and the key as one text. libmemcached's auto-ejection is not modelled: take a dead server
+// out. Source: libmemcached 1.1.4, verified by linking it: 200 random fleets, 100,000 keys, all of the
+// settings above. Cost: as fleet.hpp; find is 8 to 15 times as fast as memcached_generate_hash of the same
+// hash if that hash is not the larger part: `cairn-compare routing`. Thread safety: as fleet.hpp.
 //
 //   using namespace cairn::fleets;
 //   libmemcached_ring<> const ring({{"10.0.0.1"}, {"10.0.0.2"}, {"10.0.0.3", 11212}});
@@ -158,7 +159,8 @@ class libmemcached_modula {
 
     [[nodiscard]] std::uint32_t number(std::string_view key) const noexcept { return KeyHash{}(key); }
 
-    /// One for each server. @throws std::invalid_argument for no server; std::length_error for more than 65,535.
+    /// One for each server. @throws std::invalid_argument for no server; std::length_error for more than
+    /// 65,535.
     [[nodiscard]] std::vector<std::uint16_t> entries(std::span<libmemcached_server const> servers) const {
         detail::require_servers("fleets::libmemcached_modula", servers);
         std::vector<std::uint16_t> one_each(servers.size());

@@ -19,13 +19,15 @@
 //   - fnv1a_64 is 32 bits of constants that were cut off; crc32 has 15 bits (crc32a all 32); crc16 grows
 //     beyond 16; bytes from 0x80 on count as negative: see hashes.hpp.
 //   - With names, only names count: servers can be exchanged, and keys stay with the name.
+//   - modula takes the servers in the order of their names, not of the file: the shorter name first, names of
+//     one length by their bytes. A server on port 9999 comes before one on port 10000.
 //   - A tag counts only if it is not empty: of "{}a" the whole is hashed.
 //   - Of two points at one position either server may have it there; here the first of the list.
 // On purpose otherwise: a label longer than its buffer of 86 bytes makes it read beyond; here that is an
 // exception. Not modelled: distribution `random`, and auto_eject_hosts: take a dead server out of the list.
 //
-// When not to use it: for a fleet of your own (placement.hpp). Source: nutcracker 0.5.0, verified by asking it:
-// all its hashes, both distributions, names, tags. Cost, thread safety: as fleet.hpp.
+// When not to use it: for a fleet of your own (placement.hpp). Source: nutcracker 0.5.0, verified by asking
+// it: all its hashes, both distributions, names, tags. Cost, thread safety: as fleet.hpp.
 //
 //   using namespace cairn::fleets;
 //   twemproxy_ring<> const pool({{"10.0.0.1", 11211}, {"10.0.0.2", 11211, 3}},
@@ -138,12 +140,11 @@ class twemproxy_ketama {
     /// NUL, a weight below 1, weights that sum up to 2^31 or more; std::length_error for a name of more than
     /// 74 bytes, or more than 65,535 servers.
     [[nodiscard]] fleet_points<std::uint32_t> points(std::span<twemproxy_server const> servers) const {
-        std::uint64_t const sum =
-            detail::twemproxy_weights("fleets::twemproxy_ketama", servers, 0x7fff'ffff);
+        std::uint64_t const sum = detail::twemproxy_weights("fleets::twemproxy_ketama", servers, 0x7fff'ffff);
         fleet_points<std::uint32_t> all;
         for (std::size_t i = 0; i < servers.size(); ++i) {
-            std::size_t const labels = detail::labels_in_float(static_cast<std::uint64_t>(servers[i].weight),
-                                                               sum, servers.size());
+            std::size_t const labels =
+                detail::labels_in_float(static_cast<std::uint64_t>(servers[i].weight), sum, servers.size());
             detail::numbered_label label(servers[i].label() + '-');
             for (std::size_t j = 0; j < labels; ++j)
                 for (std::uint32_t const point : detail::md5(label.with(j))) all.add(point, i);
@@ -170,14 +171,20 @@ class twemproxy_modula {
 
     [[nodiscard]] std::uint32_t number(std::string_view key) const noexcept { return Hash{}(tag_.of(key)); }
 
-    /// Each server as often as its weight says. @throws as twemproxy_ketama::points;
-    /// std::invalid_argument for weights that sum up to more than max_entries.
+    /// Each server as often as its weight says, in the order of the names. @throws as
+    /// twemproxy_ketama::points; std::invalid_argument for weights that sum up to more than max_entries.
     [[nodiscard]] std::vector<std::uint16_t> entries(std::span<twemproxy_server const> servers) const {
         std::uint64_t const sum = detail::twemproxy_weights("fleets::twemproxy_modula", servers, max_entries);
+        std::vector<std::pair<std::string, std::uint16_t>> order;
+        for (std::size_t i = 0; i < servers.size(); ++i)
+            order.emplace_back(servers[i].label(), static_cast<std::uint16_t>(i));
+        std::ranges::sort(order, [](auto const& a, auto const& b) {
+            return a.first.size() != b.first.size() ? a.first.size() < b.first.size() : a.first < b.first;
+        });
         std::vector<std::uint16_t> all;
         all.reserve(sum);
-        for (std::size_t i = 0; i < servers.size(); ++i)
-            all.insert(all.end(), static_cast<std::size_t>(servers[i].weight), static_cast<std::uint16_t>(i));
+        for (auto const& [label, i] : order)
+            all.insert(all.end(), static_cast<std::size_t>(servers[i].weight), i);
         return all;
     }
 
