@@ -163,9 +163,20 @@ class poller {
     /// behind it stay in the batch.
     template <class Done>
     std::size_t dispatch(Done done) {
+        struct running {  // after the handler, whether it returns or throws
+            poller& self;
+            slot& it;
+            tag watch;
+            ~running() {
+                self.running_ = 0;
+                if (it.generation != watch.generation) [[unlikely]]
+                    self.give_back(watch.slot);
+            }
+        };
         std::size_t calls = 0;
-        while (next_ != ready_ && !done()) {
-            epoll_event const& event = batch_[next_++];
+        epoll_event const* const batch = batch_.data();
+        for (std::uint32_t const end = ready_; next_ != end && !done();) {
+            epoll_event const& event = batch[next_++];
             tag const watch{static_cast<std::uint32_t>(event.data.u64),
                             static_cast<std::uint32_t>(event.data.u64 >> 32)};
             slot& it = at(watch.slot);
@@ -175,14 +186,7 @@ class poller {
                 continue;
             }
             if ((it.interest & EPOLLONESHOT) != 0) it.armed = in_set;  // as epoll has done
-            struct running {
-                poller& self;
-                tag watch;
-                ~running() {
-                    self.running_ = 0;
-                    if (!self.contains(watch)) self.give_back(watch.slot);
-                }
-            } const scope{*this, watch};
+            running const scope{*this, it, watch};
             running_ = watch.slot;
             ++calls;
             it.handler(seen);
