@@ -154,7 +154,8 @@ struct loop_core {
         if (until == time_point::min() || !posts.fall_asleep()) return duration::zero();
         if (auto const next = timers.next()) until = std::min(until, *next);
         if (until == time_point::max()) return duration::max();
-        return std::max(until - clock::now(), duration::zero());
+        auto const now = clock::now();
+        return until > now ? until - now : duration::zero();
     }
     /// The first beat after this turn's time.
     [[nodiscard]] time_point next_beat(time_point last, duration period) const noexcept {
