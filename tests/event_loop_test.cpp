@@ -1048,7 +1048,6 @@ TEST(EventLoop, LetsRegistrationsAndTimersOutliveIt) {
 }
 
 TEST(EventLoop, LeavesTheParentsWatchesAloneInAForkedChild) {
-    if (support::sanitized) GTEST_SKIP() << "sanitizers do not like forks of what they watch";
     auto loop = std::make_unique<event_loop>();
     flag_fd const ready;
     int calls = 0;

@@ -328,27 +328,22 @@ class acceptor {
 
 inline endpoint endpoint::ip(std::string_view address, std::uint16_t port) {
     endpoint made;
-    std::string text(address);
-    if (::inet_pton(AF_INET, text.c_str(), &made.v4_.sin_addr) == 1 && text.size() == address.size()) {
+    std::string const text(address.substr(0, address.find('%')));
+    std::string const zone(address.substr(text.size()));  // "%eth0", or nothing
+    bool const has_nul = address.find('\0') != std::string_view::npos;
+    if (zone.empty() && !has_nul && ::inet_pton(AF_INET, text.c_str(), &made.v4_.sin_addr) == 1) {
         made.v4_.sin_family = AF_INET;
         made.v4_.sin_port = htons(port);
         made.size_ = sizeof(sockaddr_in);
         return made;
     }
-    std::string zone;
-    if (auto const percent = text.find('%'); percent != std::string::npos) {
-        zone = text.substr(percent + 1);
-        text.resize(percent);
-    }
-    in6_addr v6{};
-    unsigned scope = 0;
-    if (::inet_pton(AF_INET6, text.c_str(), &v6) != 1 ||
-        (!zone.empty() && (scope = ::if_nametoindex(zone.c_str())) == 0))
-        throw std::invalid_argument("endpoint: \"" + std::string(address) + "\" is not an IP address");
     made.v6_ = {};
+    unsigned const scope = zone.empty() ? 0 : ::if_nametoindex(zone.c_str() + 1);
+    if (has_nul || (scope == 0 && !zone.empty()) ||
+        ::inet_pton(AF_INET6, text.c_str(), &made.v6_.sin6_addr) != 1)
+        throw std::invalid_argument("endpoint: \"" + std::string(address) + "\" is not an IP address");
     made.v6_.sin6_family = AF_INET6;
     made.v6_.sin6_port = htons(port);
-    made.v6_.sin6_addr = v6;
     made.v6_.sin6_scope_id = scope;
     made.size_ = sizeof(sockaddr_in6);
     return made;

@@ -163,11 +163,11 @@ class poller {
     /// behind it stay in the batch.
     template <class Done>
     std::size_t dispatch(Done done) {
-        struct running {  // after the handler, whether it returns or throws
+        struct running {
             poller& self;
             slot& it;
             tag watch;
-            ~running() {
+            ~running() {  // the handler has returned, or has thrown
                 self.running_ = 0;
                 if (it.generation != watch.generation) [[unlikely]]
                     self.give_back(watch.slot);
@@ -175,12 +175,13 @@ class poller {
         };
         std::size_t calls = 0;
         epoll_event const* const batch = batch_.data();
-        for (std::uint32_t const end = ready_; next_ != end && !done();) {
-            epoll_event const& event = batch[next_++];
-            tag const watch{static_cast<std::uint32_t>(event.data.u64),
-                            static_cast<std::uint32_t>(event.data.u64 >> 32)};
+        for (std::uint32_t i = next_, end = ready_; i != end && !done(); ++i) {
+            next_ = i + 1;
+            std::uint32_t const events = batch[i].events;
+            std::uint64_t const data = batch[i].data.u64;
+            tag const watch{static_cast<std::uint32_t>(data), static_cast<std::uint32_t>(data >> 32)};
             slot& it = at(watch.slot);
-            std::uint32_t const seen = event.events & it.armed;
+            std::uint32_t const seen = events & it.armed;
             if (it.generation != watch.generation || seen == 0) [[unlikely]] {
                 drop(watch);
                 continue;
@@ -240,7 +241,7 @@ class poller {
         event.data.u64 = std::uint64_t{watch.generation} << 32 | watch.slot;
         return ::epoll_ctl(epoll, operation, it.fd, &event) == 0 ? std::error_code{} : last_error();
     }
-    void give_back(std::uint32_t number) noexcept {
+    [[gnu::noinline]] void give_back(std::uint32_t number) noexcept {
         slot& it = at(number);
         it.handler.reset();
         it.interest = std::exchange(free_, number);
