@@ -47,6 +47,7 @@ constexpr question questions[] = {
     {"pool", "whether a pool beats the allocators, by workload and object", question_pool},
     {"interner", "what it costs to find a string's symbol, and to keep strings once", question_interner},
     {"buffers", "what should stand before a slow sink, by batch, event and pace", question_buffers},
+    {"loop", "what an event loop costs, and how the known ones compare", question_loop},
 };
 
 struct options {

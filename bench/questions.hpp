@@ -51,5 +51,6 @@ template <class Router, class... Options>
 [[nodiscard]] answer question_pool(context& ctx);
 [[nodiscard]] answer question_interner(context& ctx);
 [[nodiscard]] answer question_buffers(context& ctx);
+[[nodiscard]] answer question_loop(context& ctx);
 
 }  // namespace cairn::bench
