@@ -46,8 +46,10 @@ constexpr question questions[] = {
     {"spsc", "which queue between two threads is fastest, by message and capacity", question_spsc},
     {"pool", "whether a pool beats the allocators, by workload and object", question_pool},
     {"interner", "what it costs to find a string's symbol, and to keep strings once", question_interner},
+#if defined(CAIRN_BENCH_ON_LINUX)
     {"buffers", "what should stand before a slow sink, by batch, event and pace", question_buffers},
     {"loop", "what an event loop costs, and how the known ones compare", question_loop},
+#endif
 };
 
 struct options {

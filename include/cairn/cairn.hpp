@@ -35,4 +35,11 @@
 #include "string_interner.hpp"
 #include "symbol.hpp"
 #include "table_router.hpp"
+#include "timer_queue.hpp"
 #include "version.hpp"
+
+#if defined(__linux__)
+#include "event_loop.hpp"
+#include "signal_watch.hpp"
+#include "socket.hpp"
+#endif

@@ -2,10 +2,10 @@
 // An object pool for any number of threads: each may make objects, and end those that others have made.
 //
 // One stack of free slots, shared, is the bottleneck that a pool was to remove: its top is a cache line that
-// travels at each operation, with a lock around it or a compare-and-swap loop. With two threads such a pool is
-// 50 times slower than this one, and slower than any malloc. So each thread keeps free slots of its own, in
-// two magazines, and the threads share only what overflows: a depot that takes and gives whole magazines of
-// 126 under a lock, once in 126 operations at most (detail/magazines.hpp).
+// travels at each operation, with a lock around it or a compare-and-swap loop. With two threads such a pool
+// is 50 times slower than this one, and slower than any malloc. So each thread keeps free slots of its own,
+// in two magazines, and the threads share only what overflows: a depot that takes and gives whole magazines
+// of 126 under a lock, once in 126 operations at most (detail/magazines.hpp).
 //
 //   operation                    costs                                    shared
 //   --------------------------   --------------------------------------   ----------------------------------

@@ -1,5 +1,31 @@
 // SPDX-License-Identifier: MIT
 // Descriptors that close themselves, addresses, and the few socket calls that a loop needs.
+//
+// The socket calls of Unix have traps: a descriptor that is not close-on-exec goes to every child; a close()
+// that is repeated after EINTR may close another thread's file; a write to a peer that is gone ends the
+// process by SIGPIPE; and at the limit of descriptors, accept() fails while the listening socket stays ready,
+// so a loop spins. Here each of them is mended once.
+//
+//   call                        non-blocking, close-on-exec   on an error
+//   -------------------------   ---------------------------   --------------------------------------------
+//   listen, connect, accept     yes, both                     std::system_error that names the system call,
+//   socket_pair                                               or a std::error_code& as the last argument
+//   receive, send               as the socket is              a std::error_code&; send raises no SIGPIPE
+//   acceptor                    yes, both                     without descriptors: closes who waits, and
+//   counts
+//
+// An endpoint is an address by number: names are not looked up, for that blocks. All of it costs what the
+// system calls cost.
+//
+// When not to use it: outside of Linux; for UDP and what else has no connection.
+// Sources: Stevens, "UNIX Network Programming" (1998); the reserve descriptor of acceptor: libev's manual.
+// Thread safety: values, as int is.
+//
+//   cairn::unique_fd const listener = cairn::listen(cairn::endpoint::loopback(0));  // any free port
+//   cairn::unique_fd const client = cairn::connect(cairn::endpoint::of(listener.get()));
+//   cairn::unique_fd server;
+//   while (!server) server = cairn::accept(listener.get());  // empty while nobody waits
+//   std::cout << (cairn::endpoint::of_peer(server.get()) == cairn::endpoint::of(client.get())) << '\n';  // 1
 #pragma once
 
 #include <arpa/inet.h>
