@@ -327,7 +327,7 @@ void the_entrance_fee(double saved) {
 
 /// Request numbers: each is seen once, and asked one question.
 void seen_once() {
-    constexpr std::size_t n = 20'000;
+    constexpr std::size_t n = 10'000;
     std::string lines;  // as they come from the network
     std::vector<std::string_view> numbers;
     for (std::size_t i = 0; i < n; ++i) lines += "request-" + std::to_string(1'000'000'000'000 + i) + '\n';
@@ -356,14 +356,14 @@ void seen_once() {
     times.print({"look at it where it lies", "copy it to a std::string", "intern it"});
     std::cout << std::setprecision(2) << "  In this run interning took " << times.gain(2, 1, 0)
               << " times as long as a std::string that is made and thrown away,\n  and it still holds "
-              << std::setprecision(1) << mib(held) << " MiB when the requests are gone.\n";
+              << std::setprecision(1) << kib(held) << " KiB when the requests are gone.\n";
     check(odd[0] == n / 2 && odd[1] == n / 2 && odd[2] == n / 2, "all three gave the same answer");
     check(held > lines.size(), "strings that are seen once are all kept, and more");
 }
 
 /// Sessions come and go; only the last generation is alive.
 void to_be_forgotten() {
-    constexpr std::size_t alive = 5'000;
+    constexpr std::size_t alive = 2'000;
     using counted_set = std::set<counted_string, std::less<>, counting_allocator<counted_string>>;
     counted_set sessions;
     cairn::string_interner forever;
@@ -385,8 +385,8 @@ void to_be_forgotten() {
         generation_bytes.push_back(generation.memory());
         if (day == 1 || day == 5 || day == 20)
             std::cout << std::setw(13) << day << std::setw(17) << sessions.size() << std::setw(18)
-                      << mib(bytes_held) << " MiB" << std::setw(14) << mib(kept.back()) << " MiB"
-                      << std::setw(19) << mib(generation_bytes.back()) << " MiB\n";
+                      << kib(bytes_held) << " KiB" << std::setw(14) << kib(kept.back()) << " KiB"
+                      << std::setw(19) << kib(generation_bytes.back()) << " KiB\n";
     }
     check(forever.size() == 20 * alive && std::is_sorted(kept.begin(), kept.end()) &&
               kept.back() > 10 * kept.front(),
