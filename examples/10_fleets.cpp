@@ -3,7 +3,7 @@
 //
 // Five memcached servers have been filled by a program with libmemcached. This program joins: it computes the
 // same circle, and finds every key at the first server that it asks. Then it asks by a ring of its own, which
-// is more even and faster, and finds one key in five. Last, Redis Cluster: slots instead of a circle, and a
+// is more even and faster, and misses most of the keys. Last, Redis Cluster: slots instead of a circle, and a
 // table in between.
 //
 // The fleet needs memcached and libmemcached; without them the program says so and goes on with what needs

@@ -8,6 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#if !defined(__linux__)
+
+TEST(FleetPrograms, AreStartedOnLinuxOnly) { GTEST_SKIP() << "the programs are started by Linux's means"; }
+
+#else
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -312,3 +317,4 @@ TEST(FleetPrograms, TwemproxySendsKeysWhereCairnSendsThem) {
 }
 
 }  // namespace
+#endif

@@ -23,8 +23,8 @@
 // hash policies combined, and localities of different weights.
 //
 // When not to use it: for a fleet of your own (placement.hpp). Source: Envoy; its points are verified by
-// those of its own unit test, both hashes, the counts by reading. gRPC: by reading only. Cost: xxHash64, 4 ns
-// for 15 bytes, and 3 ns. Thread safety: as fleet.hpp.
+// those of its own unit test, both hashes; the counts, and gRPC, by reading only. Cost: xxHash64, 7 ns for 15
+// bytes, and 6 ns. Thread safety: as fleet.hpp.
 //
 //   using namespace cairn::fleets;
 //   ring_hash_ring<> const cluster({{"10.0.0.1:80"}, {"10.0.0.2:80", 3}});

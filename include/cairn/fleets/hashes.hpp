@@ -7,26 +7,26 @@
 //
 //   name            libmemcached   twemproxy      a key of 15 bytes   quirks
 //   -------------   ------------   ------------   -----------------   ----------------------------------
-//   one_at_a_time   DEFAULT        one_at_a_time  14 ns               bytes from 0x80 on count as negative
-//   md5             MD5            md5            90 ns               the first 4 bytes of the digest
-//   crc32           CRC            crc32          7 ns                15 bits: (crc >> 16) & 0x7fff
-//   crc32a          -              crc32a         7 ns                none, the whole CRC-32
-//   crc16           -              crc16          14 ns               bits fall out only at the 32nd
-//   fnv1_64         FNV1_64        fnv1_64        12 ns               the low 32 bits; negative bytes
-//   fnv1a_64        FNV1A_64       fnv1a_64       12 ns               as fnv1_64: not FNV-1a of 64 bits
-//   fnv1_32         FNV1_32        fnv1_32        12 ns               negative bytes
-//   fnv1a_32        FNV1A_32       fnv1a_32       12 ns               negative bytes
-//   hsieh           HSIEH          hsieh          5 ns                the last of 4n + 3 bytes may be
-//   negative hsieh_left_out  (libhashkit)   -              0 ns                always 1: see below murmur
-//   MURMUR         murmur         4 ns                seed 0xdeadbeef * length murmur3         MURMUR3 - 4 ns
-//   seed 0xdeadbeef * length jenkins         JENKINS        jenkins        4 ns                lookup3, seed
-//   13
+//   one_at_a_time   DEFAULT        one_at_a_time  15 ns               bytes from 0x80 on count as negative
+//   md5             MD5            md5            110 ns              the first 4 bytes of the digest
+//   crc32           CRC            crc32          10 ns               15 bits: (crc >> 16) & 0x7fff
+//   crc32a          -              crc32a         10 ns               none, the whole CRC-32
+//   crc16           -              crc16          20 ns               a register of 32 bits, not of 16
+//   fnv1_64         FNV1_64        fnv1_64        9 ns                the low 32 bits; negative bytes
+//   fnv1a_64        FNV1A_64       fnv1a_64       9 ns                as fnv1_64: not FNV-1a of 64 bits
+//   fnv1_32         FNV1_32        fnv1_32        9 ns                negative bytes
+//   fnv1a_32        FNV1A_32       fnv1a_32       9 ns                negative bytes
+//   hsieh           HSIEH          hsieh          6 ns                negative: the last of 4n + 3 bytes
+//   hsieh_left_out  (libhashkit)   -              0 ns                always 1: see below
+//   murmur          MURMUR         murmur         7 ns                seed 0xdeadbeef * length
+//   murmur3         MURMUR3        -              9 ns                seed 0xdeadbeef * length
+//   jenkins         JENKINS        jenkins        10 ns               lookup3, seed 13
 //
 // Bytes count as negative where the program adds plain chars, which are signed on x86. The same program on a
 // machine whose chars are unsigned (ARM) places keys that are not ASCII elsewhere; cairn gives the values of
 // x86 on all machines. Most builds of libmemcached leave Hsieh's hash out (so does Debian's): the setting is
-// refused, the hash before it stays, and libhashkit's function gives 1 for every key. `hsieh_left_out` is
-// that.
+// refused, the hash before it stays, and libhashkit's function gives 1 for every key: that is
+// `hsieh_left_out`.
 //
 // When not to use them: for anything new. crc32 has 15 bits, so a ring of it uses the first 32,768 of 2^32
 // positions only. Sources: Jenkins (1997, 2006); Fowler, Noll, Vo (1991); Hsieh (2004); Appleby (2008, 2011);

@@ -4,19 +4,16 @@
 // MurmurHash2 of the serialized key, the sign bit taken off, modulo the number of the topic's partitions. A
 // consumer that knows the key knows the partition, and a producer with cairn puts it where Java's would.
 //
-//   quirk                                            kept here
-//   ----------------------------------------------   ----------------------------------------------------
-//   the hash is one of 32 bits, seed 0x9747b28c       yes
-//   the sign is masked, not negated: 31 bits count    yes; the first partitions get a little more, by a part
-//                                                    of partitions / 2^31 at most
-//   what is hashed is what the serializer wrote       give it those bytes: a StringSerializer's text is
-//   UTF-8,
-//                                                    a LongSerializer's number 8 bytes, the highest first
+// Quirks that are kept:
+//   - The hash has 32 bits, and its sign is masked, not negated: 31 bits count. The first partitions get more
+//     than the others, by a part of partitions / 2^31 at most.
+//   - What is hashed is what the serializer wrote. Give `find` those bytes: a StringSerializer's text is in
+//     UTF-8, a LongSerializer's number is 8 bytes, the highest first.
 //
 // When not to use it: records without a key (they go where the batch goes); librdkafka with its own default
 // (consistent_random: CRC-32; set partitioner=murmur2 there); topics that will get more partitions: nearly
 // every key moves, as with any modulo. Source: Apache Kafka, org.apache.kafka.common.utils.Utils.murmur2,
-// verified by the values of its unit test. Cost: the hash, 4 ns for 15 bytes, and a division.
+// verified by the values of its unit test. Cost: 8 ns for 15 bytes, hash and division.
 // Thread safety: as a container: const members may run concurrently, others need exclusion.
 //
 //   cairn::fleets::kafka_partitioner const topic(12);
