@@ -308,7 +308,7 @@ struct ticks {
     using period = std::ratio<60>;
     using duration = std::chrono::duration<rep, period>;
     using time_point = std::chrono::time_point<ticks>;
-    static constexpr bool is_steady = true;
+    [[maybe_unused]] static constexpr bool is_steady = true;
 };
 
 TEST(TimerQueue, WorksWithAClockOfItsUsersAndAnOverAlignedValue) {
