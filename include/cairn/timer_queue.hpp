@@ -11,10 +11,10 @@
 //
 //   operation            costs                                         memory
 //   ------------------   ------------------------------------------- ---------------------------------------
-//   add                  O(log n), mostly O(1); 11 ns among 10,000     36 bytes and T, in chunks
+//   add                  O(log n), mostly O(1); 11 to 20 ns, 10,000    36 bytes and T, in chunks
 //   rearm, to later      O(1), 4 ns                                    none
 //   rearm, to earlier    O(log n)                                      none
-//   cancel               O(log n), 20 ns                               none
+//   cancel               O(log n), 20 ns in order, 32 at random        none
 //   fire                 O(log n) each, and one sift for each period   none
 //                        in which a timer was refreshed
 //
