@@ -91,8 +91,11 @@ class symbol_table {
         return find_further(hash, is_it);
     }
     /// The region that this hash belongs to.
-    [[nodiscard]] static std::size_t region(std::uint64_t hash) noexcept {
-        return Shared ? hash >> (64 - region_bits) : 0;
+    [[nodiscard]] static std::size_t region([[maybe_unused]] std::uint64_t hash) noexcept {
+        if constexpr (Shared)
+            return hash >> (64 - region_bits);
+        else
+            return 0;
     }
     /// Enters a symbol that is not there. Precondition: its region has fewer than capacity() / regions.
     void insert(std::uint64_t hash, std::uint32_t symbol) noexcept {
