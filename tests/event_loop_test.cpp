@@ -445,6 +445,34 @@ TEST(EventLoop, ServesDescriptorsAndTimersWhileWorkPostsItself) {
     EXPECT_GE(std::min(reads, ticks), 100);
 }
 
+TEST(EventLoop, LetsAHandlerPostAsItIsCopied) {
+    event_loop loop;
+    struct talkative {
+        event_loop* loop;
+        int* ran;
+        talkative(event_loop& l, int& r) : loop(&l), ran(&r) {}
+        talkative(talkative const& from) : loop(from.loop), ran(from.ran) {
+            loop->post([r = ran] { *r += 100; });
+        }
+        void operator()() const { *ran += 1; }
+    };
+    int ran = 0;
+    talkative const one(loop, ran);
+    loop.post(one);
+    settle(loop);
+    EXPECT_EQ(ran, 101);
+}
+
+TEST(EventLoop, TakesAFloodOfPosts) {
+    event_loop loop;
+    int ran = 0;
+    for (int round = 0; round < 2; ++round) {
+        for (int i = 0; i < 200'000; ++i) loop.post([&ran] { ++ran; });
+        settle(loop);
+        EXPECT_EQ(ran, 200'000 * (round + 1));
+    }
+}
+
 TEST(EventLoop, KeepsPostedWorkBehindOneThatThrows) {
     event_loop loop;
     int ran = 0;

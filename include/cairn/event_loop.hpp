@@ -194,6 +194,7 @@ class timer {
     /// it is the one that runs, when it returns. False if there was no timer any more.
     bool cancel() noexcept {
         if (!core_) return false;
+        core_->check_thread();
         bool const was = *this && core_->timers.cancel(id_);
         core_.reset();
         return was;
@@ -201,12 +202,14 @@ class timer {
     /// A new deadline; one that calls again and again goes on from there. O(1) if it is not earlier than the
     /// one before. In its own handler it brings a timer back. False if it has fired or there is none.
     bool rearm(std::chrono::steady_clock::time_point when) noexcept {
-        return *this && core_->timers.rearm(id_, when);
+        if (!*this) return false;
+        core_->check_thread();
+        return core_->timers.rearm(id_, when);
     }
     /// The same, so long after this call. Reads the clock, some 30 ns: rearm(loop.now() + delay) does not.
     template <class Rep, class Period>
     bool rearm_after(std::chrono::duration<Rep, Period> delay) noexcept {
-        return *this && core_->timers.rearm(id_, detail::after(delay));
+        return *this && rearm(detail::after(delay));
     }
     /// Lets it go: it fires without a handle, and nothing can cancel it.
     void detach() noexcept {
@@ -255,7 +258,7 @@ class event_loop {
         requires std::invocable<std::decay_t<F>&>
     void dispatch(F&& f) {
         if (running_in_this_thread())
-            std::forward<F>(f)();
+            f();
         else
             post(std::forward<F>(f));
     }

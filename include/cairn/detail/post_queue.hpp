@@ -22,8 +22,9 @@ class post_queue {
     /// @throws std::bad_alloc and what the handler's constructor throws; nothing was queued then.
     template <class F>
     [[nodiscard]] bool push(F&& f) {
+        task made(std::forward<F>(f));  // its constructor is the caller's code, and not for under a lock
         std::lock_guard const lock(mutex_);
-        queued_.emplace_back(std::forward<F>(f));
+        queued_.push_back(std::move(made));
         return std::exchange(sleeping_, false);
     }
     /// Any thread: the same without work.
@@ -50,6 +51,8 @@ class post_queue {
         if (next_ == running_.size()) {
             running_.clear();
             next_ = 0;
+            // After a flood of 2 MiB the memory goes back; below that it is used again.
+            if (running_.capacity() > 65'536) std::vector<task>().swap(running_);
             std::lock_guard const lock(mutex_);
             sleeping_ = false;
             running_.swap(queued_);
