@@ -152,8 +152,10 @@ class sqlite_checkpointer {
     struct counts {
         std::uint64_t beside = 0;  ///< checkpoints that went on beside the batches
         std::uint64_t within = 0;  ///< checkpoints within a batch, because the log was too long
-        std::uint64_t failed = 0;  ///< the log grows then, and the next commit tries again
-        int longest_log = 0;       ///< pages
+        /// The log grows then, until the next one. SQLite gives up at once if a commit is just about to write
+        /// the log's header (SQLITE_BUSY), so a few among many do.
+        std::uint64_t failed = 0;
+        int longest_log = 0;  ///< pages
     };
 
     /// From now on, the commits of `writer` do not checkpoint, unless the log gets too long.
