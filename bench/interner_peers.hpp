@@ -75,8 +75,8 @@ struct text_hash {
     }
 };
 
-/// What is written first: a map from the string to itself behind a read-write lock, looked at twice. As in Go,
-/// no string is made to look one up.
+/// What is written first: a map from the string to itself behind a read-write lock, looked at twice. As in
+/// Go, no string is made to look one up.
 class lecture {
   public:
     static constexpr auto name = "lecture";

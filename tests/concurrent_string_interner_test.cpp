@@ -83,11 +83,11 @@ TEST(ConcurrentStringInterner, AThreadThatIsHandedASymbolCanReadItsString) {
 }
 
 TEST(ConcurrentStringInterner, InternsManyAsOneByOne) {
-    auto const texts = words(5'003);
+    auto const texts = words(60'003);  // beyond table_in_cache
     std::vector<std::string_view> const views(texts.begin(), texts.end());
     concurrent_string_interner names;
     std::vector<symbol> symbols(views.size());
-    names.intern_n(std::span(views).first(2'000), symbols);
+    names.intern_n(std::span(views).first(50'000), symbols);
     names.intern_n(views, symbols);
     EXPECT_EQ(names.size(), texts.size());
     for (std::size_t i = 0; i < texts.size(); ++i) {

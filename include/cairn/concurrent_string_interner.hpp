@@ -101,6 +101,10 @@ class concurrent_string_interner {
         for (std::size_t from = 0; from < texts.size(); from += at_once) {
             std::size_t const n = std::min(at_once, texts.size() - from);
             table const& now = current();
+            if (now.memory() <= detail::table_in_cache) {
+                for (std::size_t i = 0; i < n; ++i) symbols[from + i] = intern(texts[from + i]);
+                continue;
+            }
             for (std::size_t i = 0; i < n; ++i) now.call(hashes[i] = hash_(texts[from + i]));
             for (std::size_t i = 0; i < n; ++i)
                 if ((likely[i] = now.candidate(hashes[i])) != 0) __builtin_prefetch(at(likely[i]));

@@ -33,6 +33,9 @@
 
 namespace cairn::detail {
 
+/// Bytes of a table below which a lookup does not wait for memory, so that several at once gain nothing.
+inline constexpr std::size_t table_in_cache = std::size_t{1} << 18;
+
 /// @tparam Shared  whether it is read while it is written.
 ///                 Then one thread at a time may insert into a region, and all may read.
 template <bool Shared>
