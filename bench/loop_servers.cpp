@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "loop_servers.hpp"
 
+#include <cairn/async_fd.hpp>
 #include <cairn/event_loop.hpp>
+#include <cairn/task.hpp>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <utility>
 
@@ -120,6 +123,34 @@ void serve_cairn(unique_fd listener, protocol p, endpoint const&) {
         }
     });
     loop.run();
+}
+
+/// All share the buffer: what is read is answered before anything else is. An answer that had to wait would
+/// not be whole, but none does, and the loader would see it.
+task<> cairn_session(event_loop& loop, unique_fd fd, protocol p, std::span<char> buffer) {
+    async_fd peer(loop, std::move(fd));
+    exchange with(p);
+    std::error_code error;
+    for (;;) {
+        std::size_t const got = co_await peer.read_some(std::as_writable_bytes(buffer), error);
+        if (got == 0) co_return;
+        std::string_view const reply = with.answer({buffer.data(), got});
+        std::size_t const sent = co_await peer.write_all(std::as_bytes(std::span(reply)), error);
+        if (sent != reply.size()) co_return;
+    }
+}
+task<> cairn_accept(event_loop& loop, unique_fd socket, protocol p) {
+    async_fd listener(loop, std::move(socket));
+    std::array<char, room> buffer;
+    scope sessions;
+    for (;;) {
+        unique_fd fd = co_await listener.accept();
+        sessions.spawn(cairn_session(loop, std::move(fd), p, buffer));
+    }
+}
+void serve_cairn_coroutines(unique_fd listener, protocol p, endpoint const&) {
+    event_loop loop;
+    run(loop, cairn_accept(loop, std::move(listener), p));
 }
 
 #if defined(CAIRN_BENCH_HAVE_LIBUV)
@@ -309,7 +340,8 @@ void serve_nginx(unique_fd, protocol, endpoint const& at) {
 std::vector<server_kind> server_kinds() {
     std::vector<server_kind> all{{"raw epoll", "baseline", false, serve_raw},
                                  {"raw again", "baseline", false, serve_raw},
-                                 {"cairn", "ours", false, serve_cairn}};
+                                 {"cairn", "ours", false, serve_cairn},
+                                 {"cairn coroutines", "ours", false, serve_cairn_coroutines}};
 #if defined(CAIRN_BENCH_HAVE_LIBUV)
     all.push_back({"libuv", "peer", false, serve_libuv});
 #endif
