@@ -127,25 +127,19 @@ void serve_cairn(unique_fd listener, protocol p, endpoint const&) {
 
 /// All share the buffer: what is read is answered before anything else is. An answer that had to wait would
 /// not be whole, but none does, and the loader would see it.
-task<> cairn_session(event_loop& loop, unique_fd fd, protocol p, std::span<char> buffer) {
-    async_fd peer(loop, std::move(fd));
-    exchange with(p);
-    std::error_code error;
-    for (;;) {
-        std::size_t const got = co_await peer.read_some(std::as_writable_bytes(buffer), error);
-        if (got == 0) co_return;
-        std::string_view const reply = with.answer({buffer.data(), got});
-        std::size_t const sent = co_await peer.write_all(std::as_bytes(std::span(reply)), error);
-        if (sent != reply.size()) co_return;
+task<> cairn_session(async_fd peer, exchange with, std::array<std::byte, room>& buffer) {
+    while (std::size_t const got = co_await peer.read_some(buffer)) {
+        auto const reply = with.answer({reinterpret_cast<char const*>(buffer.data()), got});
+        co_await peer.write_all(std::as_bytes(std::span(reply)));
     }
 }
 task<> cairn_accept(event_loop& loop, unique_fd socket, protocol p) {
     async_fd listener(loop, std::move(socket));
-    std::array<char, room> buffer;
+    std::array<std::byte, room> buffer;
     scope sessions;
     for (;;) {
         unique_fd fd = co_await listener.accept();
-        sessions.spawn(cairn_session(loop, std::move(fd), p, buffer));
+        sessions.spawn(cairn_session(async_fd(loop, std::move(fd)), exchange(p), buffer));
     }
 }
 void serve_cairn_coroutines(unique_fd listener, protocol p, endpoint const&) {

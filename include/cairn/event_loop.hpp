@@ -159,6 +159,7 @@ class registration {
 
   private:
     friend class event_loop;
+    friend class async_fd;
     registration(detail::core_ref core, detail::poller::tag watch) noexcept
         : core_(std::move(core)), watch_(watch) {}
     [[nodiscard]] bool check(std::error_code& error) const noexcept {
@@ -349,6 +350,7 @@ class event_loop {
     [[nodiscard]] std::size_t timers() const noexcept { return core_->timers.size(); }
 
   private:
+    friend class async_fd;
     template <class F>
     timer add_timer(time_point when, duration period, F&& handler) {
         core_->check_thread();

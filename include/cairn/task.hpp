@@ -20,7 +20,8 @@
 //   operation                    costs (g++ 12 -O2)                       allocates
 //   --------------------------   --------------------------------------   -------------------------------
 //   co_await a task              its frame, and two indirect calls        its frame
-//   scope::spawn, spawn          the same                                 a node; spawn: and a timer's slot
+//   scope::spawn                 the same                                 nothing more
+//   spawn                        the same, and a timer's slot             a node
 //   sleep_for, sleep_until       a timer: O(log n), mostly O(1)           mostly nothing
 //   with_timeout                 a timer, set and cancelled               mostly nothing
 //   schedule                     a post, some 40 ns                       a word for its cancellation
@@ -110,7 +111,7 @@ class [[nodiscard]] task {
         T await_resume() { return detail::task_access::take(work_); }
 
       private:
-        static std::coroutine_handle<> resume(task_waiter& self) noexcept {
+        static std::coroutine_handle<> resume(task_waiter& self, detail::task_promise_base&) noexcept {
             return static_cast<awaiter&>(self).parent_;
         }
         task work_;
@@ -146,7 +147,7 @@ struct spawned : task_waiter {
         }
         timer const last = std::move(owner);  // its end is that of *this
     }
-    static std::coroutine_handle<> done(task_waiter& self) noexcept {
+    static std::coroutine_handle<> done(task_waiter& self, task_promise_base&) noexcept {
         static_cast<spawned&>(self).finish();
         return std::noop_coroutine();
     }
@@ -167,9 +168,9 @@ inline void spawn(event_loop& loop, task<> work) {
 /// Tasks that belong together. The scope waits for all of them, and its end cancels those that are not done.
 /// They may be in the scope of a function: then none outlives it. Precondition of its end and of cancel():
 /// not called by one of its tasks.
-class scope {
+class scope : detail::task_waiter {
   public:
-    scope() noexcept = default;
+    scope() noexcept : task_waiter(&ended) {}
     scope(scope const&) = delete;
     scope& operator=(scope const&) = delete;
     ~scope() {
@@ -178,11 +179,17 @@ class scope {
     }
 
     /// Starts a task; it runs at once, until it first waits. Its frame is freed when it is done. The first
-    /// exception of a task is kept for join(); later ones are dropped. The others go on.
-    /// @throws std::bad_alloc; the task is destroyed then.
-    void spawn(task<> work) {
-        child* const made = new child(*this, std::move(work));
-        if (detail::task_access::start(made->work, *made)) finish(*made);
+    /// exception of a task is kept for join(); later ones are dropped. The others go on. Allocates nothing.
+    /// Precondition: there is a task.
+    void spawn(task<> work) noexcept {
+        CAIRN_ASSERT(work && "an empty task is spawned");
+        auto const frame = detail::task_access::release(work);
+        child& it = frame.promise();
+        it.next = std::exchange(first_, &it);
+        it.before = &first_;
+        if (it.next != nullptr) it.next->before = &it.next;
+        ++size_;
+        if (detail::task_access::start(frame, *this)) finish(it);
     }
 
     /// How many tasks are not done.
@@ -191,7 +198,7 @@ class scope {
 
     /// Destroys all tasks that are not done. Who waits in join() goes on before it returns.
     void cancel() noexcept {
-        while (first_ != nullptr) delete first_;
+        while (first_ != nullptr) destroy(*first_);
         if (auto const joiner = std::exchange(joiner_, nullptr)) joiner.resume();
     }
 
@@ -200,39 +207,23 @@ class scope {
     [[nodiscard]] auto join() noexcept { return join_awaiter(*this); }
 
   private:
-    struct child : detail::task_waiter {
-        scope& of;
-        task<> work;
-        child* next;
-        child** before;  // what points to this one
+    using child = detail::task_promise<void>;
 
-        child(scope& in, task<> todo) noexcept
-            : task_waiter(&done), of(in), work(std::move(todo)), next(in.first_), before(&in.first_) {
-            *before = this;
-            if (next != nullptr) next->before = &next;
-            ++of.size_;
-        }
-        child(child const&) = delete;
-        child& operator=(child const&) = delete;
-        ~child() {
-            *before = next;
-            if (next != nullptr) next->before = before;
-            --of.size_;
-        }
-        static std::coroutine_handle<> done(task_waiter& self) noexcept {
-            scope& in = static_cast<child&>(self).of;
-            in.finish(static_cast<child&>(self));
-            if (in.first_ == nullptr && in.joiner_) return std::exchange(in.joiner_, nullptr);
-            return std::noop_coroutine();
-        }
-    };
+    static std::coroutine_handle<> ended(task_waiter& self, detail::task_promise_base& task) noexcept {
+        auto& in = static_cast<scope&>(self);
+        in.finish(static_cast<child&>(task));
+        if (in.first_ == nullptr && in.joiner_) return std::exchange(in.joiner_, nullptr);
+        return std::noop_coroutine();
+    }
     void finish(child& it) noexcept {
-        try {
-            detail::task_access::take(it.work);
-        } catch (...) {
-            if (!error_) error_ = std::current_exception();
-        }
-        delete &it;
+        if (it.error && !error_) error_ = std::move(it.error);
+        destroy(it);
+    }
+    void destroy(child& it) noexcept {
+        *it.before = it.next;
+        if (it.next != nullptr) it.next->before = it.before;
+        --size_;
+        std::coroutine_handle<child>::from_promise(it).destroy();
     }
 
     class join_awaiter {
@@ -259,7 +250,7 @@ class scope {
         bool waits_ = false;
     };
 
-    child* first_ = nullptr;
+    child* first_ = nullptr;  // each points to the next one, and to what points to it
     std::size_t size_ = 0;
     std::coroutine_handle<> joiner_;
     std::exception_ptr error_;
@@ -336,7 +327,7 @@ class timeout_awaiter : task_waiter {
     }
 
   private:
-    static std::coroutine_handle<> done(task_waiter& self) noexcept {
+    static std::coroutine_handle<> done(task_waiter& self, task_promise_base&) noexcept {
         return static_cast<timeout_awaiter&>(self).parent_;
     }
     event_loop& loop_;
@@ -383,7 +374,7 @@ T run(event_loop& loop, task<T> work) {
         event_loop& loop;
         bool is_done = false;
         explicit stopper(event_loop& on) noexcept : task_waiter(&done), loop(on) {}
-        static std::coroutine_handle<> done(detail::task_waiter& self) noexcept {
+        static std::coroutine_handle<> done(detail::task_waiter& self, detail::task_promise_base&) noexcept {
             static_cast<stopper&>(self).is_done = true;
             static_cast<stopper&>(self).loop.stop();
             return std::noop_coroutine();

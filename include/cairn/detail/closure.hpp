@@ -42,6 +42,12 @@ class closure {
         }
     }
     void operator()(Args... args) { call_(bytes_, args...); }
+    /// The handler. Precondition: it is an F, and fits in place.
+    template <class F>
+    [[nodiscard]] F* target() noexcept {
+        static_assert(fits_in<F, Bytes>);
+        return std::launder(reinterpret_cast<F*>(bytes_));
+    }
     /// Destroys the handler, if there is one. It may call back: then there is none already.
     void reset() noexcept {
         if (auto* const destroy = std::exchange(destroy_, nullptr)) destroy(bytes_);

@@ -133,6 +133,16 @@ class poller {
         return watch.slot != 0 && at(watch.slot).generation == watch.generation;
     }
     [[nodiscard]] int fd(tag watch) const noexcept { return at(watch.slot).fd; }
+    /// The watch of a descriptor that is watched.
+    [[nodiscard]] tag of(int fd) const noexcept {
+        std::uint32_t const number = owners_[static_cast<std::size_t>(fd)];
+        return {number, at(number).generation};
+    }
+    /// The handler, which is an F. It does not move.
+    template <class F>
+    [[nodiscard]] F* handler(tag watch) noexcept {
+        return at(watch.slot).handler.template target<F>();
+    }
     [[nodiscard]] bool enabled(tag watch) const noexcept {
         return at(watch.slot).armed != 0 && at(watch.slot).armed != in_set;
     }

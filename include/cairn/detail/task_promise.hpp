@@ -15,10 +15,12 @@
 
 namespace cairn::detail {
 
+struct task_promise_base;
+
 /// Who waits for a task's end. It is called from the task's last suspension, so it may destroy the task; what
 /// it returns is resumed.
 struct task_waiter {
-    using function = std::coroutine_handle<>(task_waiter&) noexcept;
+    using function = std::coroutine_handle<>(task_waiter&, task_promise_base& ended) noexcept;
     function* const call;
     explicit task_waiter(function* what) noexcept : call(what) {}
 };
@@ -33,13 +35,22 @@ struct task_access {
     template <class Task>
     [[nodiscard]] static bool start(Task& work, task_waiter& waiter) {
         CAIRN_ASSERT(work && "an empty task is awaited");
-        auto& state = work.frame_.promise().state;
-        work.frame_.resume();
+        return start(work.frame_, waiter);
+    }
+    template <class Promise>
+    [[nodiscard]] static bool start(std::coroutine_handle<Promise> frame, task_waiter& waiter) {
+        std::atomic<void*>& state = frame.promise().state;
+        frame.resume();
         // It may run on another thread by now, if it went there, and end there. Whoever comes second sees the
         // other: acquire for what the task has left, release for the waiter; both pair with last.
         void* seen = state.load(std::memory_order_acquire);
         return seen != nullptr || !state.compare_exchange_strong(seen, &waiter, std::memory_order_acq_rel,
                                                                  std::memory_order_acquire);
+    }
+    /// Gives the task's frame away.
+    template <class Task>
+    [[nodiscard]] static auto release(Task& work) noexcept {
+        return std::exchange(work.frame_, nullptr);
     }
     /// What a task that is done has returned or thrown.
     template <class Task>
@@ -62,7 +73,7 @@ struct task_promise_base {
                                                                    std::memory_order_acquire))
                 return std::noop_coroutine();  // start() sees that it is done; the frame may be gone
             auto& it = *static_cast<task_waiter*>(waiter);
-            return it.call(it);
+            return it.call(it, frame.promise());
         }
         void await_resume() const noexcept {}
     };
@@ -97,6 +108,8 @@ struct task_promise : task_promise_base {
 template <>
 struct task_promise<void> : task_promise_base {
     std::exception_ptr error;
+    task_promise* next = nullptr;     // of those in its scope, if it is in one
+    task_promise** before = nullptr;  // what points to this one
 
     [[nodiscard]] auto get_return_object() noexcept;
     void unhandled_exception() noexcept { error = std::current_exception(); }
