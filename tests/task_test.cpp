@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <cairn/async_fd.hpp>
+#include <cairn/signal_watch.hpp>
 #include <cairn/task.hpp>
 
 #include <algorithm>
@@ -7,11 +8,14 @@
 #include <atomic>
 #include <chrono>
 #include <coroutine>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <random>
+#include <ratio>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -21,6 +25,12 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -265,6 +275,78 @@ TEST(Task, AllocatesItsFrameAndNothingElseToSleep) {
         co_return support::allocations - before;
     };
     EXPECT_LE(cairn::run(loop, awaiting()), 100U);
+    auto spawning = [](event_loop& on) -> task<std::size_t> {
+        auto child = [](event_loop& l) -> task<> { co_await cairn::sleep_for(l, 1us); };
+        scope tasks;
+        std::size_t const before = support::allocations;
+        for (int i = 0; i < 100; ++i) tasks.spawn(child(on));
+        std::size_t const after = support::allocations;
+        co_await tasks.join();
+        co_return after - before;
+    };
+    EXPECT_LE(cairn::run(loop, spawning(loop)), 100U + 8) << "and what the loop needs for more timers";
+}
+
+TEST(Task, WaitsForTheLongestAndShortestTimesThereAre) {
+    event_loop loop;
+    auto work = [](event_loop& on) -> task<> {
+        using years = std::chrono::duration<double, std::ratio<31'556'952>>;
+        co_await cairn::sleep_for(on, std::chrono::hours::min());
+        co_await cairn::sleep_for(on, -years(1e30));
+        co_await cairn::sleep_until(on, event_loop::time_point::min());
+        int deaths = 0;
+        auto for_ever = [](event_loop& l, years time, int& count) -> task<> {
+            mourner const here(count);
+            co_await cairn::sleep_for(l, time);
+            ADD_FAILURE() << "for ever is over";
+        };
+        for (years const time : {years(1e30), years(std::numeric_limits<double>::infinity()),
+                                 years(std::numeric_limits<double>::quiet_NaN())}) {
+            bool const over = co_await cairn::with_timeout(on, 1ms, for_ever(on, time, deaths));
+            EXPECT_FALSE(over);
+        }
+        EXPECT_EQ(deaths, 3);
+        auto const value = co_await cairn::with_timeout(on, std::chrono::hours::max(), give_later(on, 1));
+        EXPECT_EQ(value, 1);
+    };
+    cairn::run(loop, work(loop));
+}
+
+TEST(Task, LosesNothingWhereverMemoryIsShort) {
+    int deaths = 0, made = 0;
+    std::size_t failed = 0;
+    bool done = false;
+    for (std::size_t n = 0; !done; ++n) {
+        ASSERT_LT(n, 200U);
+        event_loop loop;
+        auto [a, b] = cairn::socket_pair();
+        auto inner = [](event_loop& on, int& count, int& born) -> task<> {
+            ++born;
+            mourner const here(count);
+            co_await cairn::sleep_for(on, 1us);
+            co_await cairn::schedule(on);
+        };
+        auto work = [&](event_loop& on, unique_fd fd) -> task<> {
+            ++made;
+            mourner const here(deaths);
+            async_fd mine(on, std::move(fd));
+            scope tasks;
+            tasks.spawn(inner(on, deaths, made));
+            (void)co_await cairn::with_timeout(on, 1h, inner(on, deaths, made));
+            co_await tasks.join();
+        };
+        try {
+            support::fail_after const limit(n);
+            cairn::run(loop, work(loop, std::move(a)));
+            done = true;
+        } catch (std::bad_alloc const&) {
+            ++failed;
+        }
+        EXPECT_EQ(deaths, made) << n;
+        EXPECT_EQ(loop.watching(), 0U);
+        EXPECT_EQ(loop.timers(), 0U);
+    }
+    EXPECT_GE(failed, 4U);
 }
 
 // ---- run() ----
@@ -596,6 +678,31 @@ TEST(Schedule, TakesTasksOfManyThreadsEachExactlyOnce) {
     loop.run();
     for (std::thread& thread : threads) thread.join();
     EXPECT_EQ(ran, 4 * per_thread);
+}
+
+// Which of the two comes first, the end on the other thread or the return to who awaits, is a race on
+// purpose.
+TEST(Schedule, ResumesWhoAwaitsOnTheThreadWhereTheAwaitedTaskEnded) {
+    event_loop loop, other;
+    auto go = [](event_loop& to) -> task<int> {
+        co_await cairn::schedule(to);
+        co_return 1;
+    };
+    auto work = [&](event_loop& here, event_loop& there, int times) -> task<int> {
+        int sum = 0;
+        for (int i = 0; i < times; ++i) {
+            sum += co_await go(there);
+            EXPECT_TRUE(there.running_in_this_thread());
+            sum += co_await go(here);
+            EXPECT_TRUE(here.running_in_this_thread());
+        }
+        co_return sum;
+    };
+    constexpr int times = support::sanitized ? 300 : 3'000;
+    std::thread runner([&] { other.run(); });
+    EXPECT_EQ(cairn::run(loop, work(loop, other, times)), 2 * times);
+    other.stop();
+    runner.join();
 }
 
 // ---- Timeouts. ----
@@ -1011,6 +1118,255 @@ TEST(AsyncFd, RefusesWhatEpollDoesNotWatch) {
     auto const file = [] { return unique_fd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC)); };
     EXPECT_THROW(async_fd(loop, file()), std::system_error);
     EXPECT_EQ(loop.watching(), 0U);
+}
+
+TEST(AsyncFd, MayBeMovedWhileSomebodyWaits) {
+    event_loop loop;
+    auto [a, b] = cairn::socket_pair();
+    async_fd mine(loop, std::move(a));
+    std::string got;
+    auto read = [](async_fd& from, std::string& to) -> task<> {
+        std::array<std::byte, 8> data;
+        std::size_t const n = co_await from.read_some(data);
+        to = text(std::span(data).first(n));
+    };
+    scope tasks;
+    tasks.spawn(read(mine, got));
+    async_fd moved(std::move(mine));
+    async_fd assigned;
+    assigned = std::move(moved);
+    EXPECT_EQ(moved.get(), -1);  // NOLINT(bugprone-use-after-move): that is what is asked
+    std::error_code error;
+    EXPECT_EQ(cairn::send(b.get(), bytes("abc"), error), 3U);
+    loop.run_once();
+    EXPECT_EQ(got, "abc");
+    EXPECT_EQ(loop.watching(), 1U);
+    int const fd = assigned.get();
+    auto [c, d] = cairn::socket_pair();
+    assigned = async_fd(loop, std::move(c));
+    EXPECT_EQ(::fcntl(fd, F_GETFD), -1) << "what it owned is closed";
+    EXPECT_EQ(loop.watching(), 1U);
+    unique_fd const back = assigned.release();
+    EXPECT_NE(::fcntl(back.get(), F_GETFD), -1);
+    EXPECT_EQ(loop.watching(), 0U);
+}
+
+TEST(AsyncFd, NeverResumesWhoStillWaitsAtItsEnd) {
+    event_loop loop;
+    int deaths = 0;
+    auto wait = [](async_fd& on, bool to_write, int& count) -> task<> {
+        mourner const here(count);
+        std::vector<std::byte> data(5'000'000);
+        if (to_write)
+            co_await on.write_all(data);
+        else
+            (void)co_await on.read_some(data);
+        ADD_FAILURE();
+    };
+    scope tasks;
+    auto [a, b] = cairn::socket_pair();
+    {
+        async_fd mine(loop, std::move(a));
+        tasks.spawn(wait(mine, false, deaths));
+        tasks.spawn(wait(mine, true, deaths));
+        b.reset();
+    }
+    loop.poll();
+    EXPECT_EQ(deaths, 0);
+    tasks.cancel();
+    EXPECT_EQ(deaths, 2);
+}
+
+// Behaviour 42.
+TEST(AsyncFd, MayOutliveItsLoop) {
+    int deaths = 0;
+    std::array<std::byte, 8> data{};
+    std::error_code error;
+    auto [a, b] = cairn::socket_pair();
+    int const fd = a.get();
+    scope tasks;
+    async_fd mine;
+    {
+        event_loop loop;
+        mine = async_fd(loop, std::move(a));
+        auto wait = [](async_fd& on, int& count) -> task<> {
+            mourner const here(count);
+            (void)co_await on.readable();
+            ADD_FAILURE();
+        };
+        tasks.spawn(wait(mine, deaths));
+    }
+    auto fails = [](async_fd& on, int& passed) -> task<> {
+        std::array<std::byte, 8> some{};
+        std::error_code code;
+        (void)co_await on.read_some(some, code);
+        passed += code == std::errc::operation_canceled;
+        (void)co_await on.write_all(some, code);
+        passed += code == std::errc::operation_canceled;
+        (void)co_await on.accept(code);
+        passed += code == std::errc::operation_canceled;
+        cairn::readiness const what = co_await on.writable();
+        passed += what == cairn::readiness::none;
+    };
+    int passed = 0;
+    tasks.spawn(fails(mine, passed));
+    EXPECT_EQ(passed, 4);
+    EXPECT_EQ(mine.try_read(data, error), 0U);
+    EXPECT_EQ(error, std::errc::operation_canceled);
+    EXPECT_EQ(mine.try_write(data, error), 0U);
+    EXPECT_EQ(error, std::errc::operation_canceled);
+    mine.clear(cairn::readiness::in);
+    mine.cancel();
+    EXPECT_EQ(deaths, 0);
+    tasks.cancel();
+    EXPECT_EQ(deaths, 1);
+    mine.reset();
+    EXPECT_EQ(::fcntl(fd, F_GETFD), -1);
+}
+
+// Behaviour 43.
+TEST(AsyncFd, LeavesTheParentsWatchesAloneInAForkedChild) {
+    auto loop = std::make_unique<event_loop>();
+    auto [a, b] = cairn::socket_pair();
+    auto mine = std::make_unique<async_fd>(*loop, std::move(a));
+    std::string got;
+    auto read = [](async_fd& from, std::string& to) -> task<> {
+        std::array<std::byte, 8> data;
+        std::size_t const n = co_await from.read_some(data);
+        to = text(std::span(data).first(n));
+    };
+    auto tasks = std::make_unique<scope>();
+    tasks->spawn(read(*mine, got));
+    pid_t const child = ::fork();
+    if (child == 0) {
+        tasks.reset();
+        mine.reset();
+        loop.reset();
+        ::_exit(0);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    std::error_code error;
+    EXPECT_EQ(cairn::send(b.get(), bytes("abc"), error), 3U);
+    EXPECT_EQ(loop->run_once(), 1U);
+    EXPECT_EQ(got, "abc");
+}
+
+// Behaviour 41. The client sends a byte now and then, so that a limit for each read would never strike.
+TEST(AsyncFd, EndsAHeaderThatTricklesIn) {
+    event_loop loop;
+    auto read_header = [](async_fd& peer) -> task<std::string> {
+        std::string header;
+        std::array<std::byte, 64> data;
+        while (!header.ends_with("\r\n\r\n")) {
+            std::size_t const n = co_await peer.read_some(data);
+            if (n == 0) break;
+            header += text(std::span(data).first(n));
+        }
+        co_return header;
+    };
+    auto serve = [&](event_loop& on, unique_fd fd, std::string& result) -> task<> {
+        async_fd peer(on, std::move(fd));
+        auto const header = co_await cairn::with_timeout(on, 20ms, read_header(peer));
+        result = header.value_or("too slow");
+    };
+    auto trickle = [](event_loop& on, unique_fd fd, std::chrono::microseconds pause) -> task<> {
+        async_fd peer(on, std::move(fd));
+        std::error_code error;
+        for (char const c : std::string_view("GET / HTTP/1.1\r\n\r\n")) {
+            (void)co_await peer.write_all(std::as_bytes(std::span(&c, 1)), error);
+            if (error) break;
+            co_await cairn::sleep_for(on, pause);
+        }
+    };
+    auto both = [&](event_loop& on) -> task<> {
+        for (bool const slow : {false, true}) {
+            auto [a, b] = cairn::socket_pair();
+            std::string result;
+            scope tasks;
+            tasks.spawn(serve(on, std::move(a), result));
+            tasks.spawn(trickle(on, std::move(b), slow ? 5ms : 0ms));
+            co_await tasks.join();
+            if (slow) {
+                EXPECT_EQ(result, "too slow");
+            }
+        }
+    };
+    cairn::run(loop, both(loop));
+}
+
+// Behaviour 44, of which the longest times and short memory are above.
+TEST(AsyncFd, EndsWithThousandsOfTasksThatWait) {
+    rlimit limit{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+    std::size_t const n = std::min<std::size_t>(10'000, limit.rlim_cur > 200 ? limit.rlim_cur - 200 : 0) / 2;
+    int deaths = 0;
+    auto wait = [](async_fd peer, int& count) -> task<> {
+        mourner const here(count);
+        std::array<std::byte, 8> data;
+        (void)co_await peer.read_some(data);
+        ADD_FAILURE();
+    };
+    std::vector<unique_fd> others;
+    for (bool const loop_first : {false, true}) {
+        auto loop = std::make_unique<event_loop>();
+        scope tasks;
+        for (std::size_t i = 0; i < n; ++i) {
+            auto [a, b] = cairn::socket_pair();
+            tasks.spawn(wait(async_fd(*loop, std::move(a)), deaths));
+            others.push_back(std::move(b));
+        }
+        while (loop->poll() != 0) {
+        }
+        EXPECT_EQ(tasks.size(), n);
+        if (loop_first) loop.reset();
+        tasks.cancel();
+        others.clear();
+    }
+    EXPECT_EQ(deaths, static_cast<int>(2 * n));
+}
+TEST(AsyncFd, StopsWithASignal) {
+    event_loop loop;
+    bool stopped = false;
+    int deaths = 0;
+    auto work = [&](event_loop& on) -> task<> {
+        scope tasks;
+        tasks.spawn(sleep_long(on, deaths));
+        cairn::signal_watch const watch(on, {SIGTERM}, [&](int) { tasks.cancel(); });
+        EXPECT_EQ(::kill(::getpid(), SIGTERM), 0);
+        co_await tasks.join();
+        stopped = true;
+    };
+    cairn::run(loop, work(loop));
+    EXPECT_TRUE(stopped);
+    EXPECT_EQ(deaths, 1);
+}
+
+TEST(AsyncFd, SaysThatNoDescriptorIsLeftAndAcceptsAgainLater) {
+    event_loop loop;
+    async_fd listener(loop, cairn::listen(cairn::endpoint::loopback(0)));
+    unique_fd const client = cairn::connect(cairn::endpoint::of(listener.get()));
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = 0;
+    int refused = 0;
+    auto serve = [&](event_loop& on) -> task<> {
+        for (;;) {
+            std::error_code error;
+            unique_fd const fd = co_await listener.accept(error);
+            if (!error) co_return;
+            EXPECT_EQ(error, std::errc::too_many_files_open);
+            ++refused;
+            co_await cairn::sleep_for(on, 1ms);
+        }
+    };
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    auto const soon = loop.call_after(10ms, [&] { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0); });
+    cairn::run(loop, serve(loop));
+    EXPECT_GE(refused, 1);
+    EXPECT_LE(refused, 20);
 }
 
 // Random trees of tasks: they sleep, talk, throw, spawn, time out and are cancelled at any point. Whatever

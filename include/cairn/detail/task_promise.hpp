@@ -2,7 +2,6 @@
 // The part of a task's frame that is not the user's: what it returns, and who waits for that.
 #pragma once
 
-#include <atomic>
 #include <concepts>
 #include <coroutine>
 #include <exception>
@@ -25,13 +24,57 @@ struct task_waiter {
     explicit task_waiter(function* what) noexcept : call(what) {}
 };
 
+/// A task that this thread has started, by a call that has not returned yet. Of those there may be several,
+/// each started by the one before. If a task ends within that call, who called it sees that and goes on. If
+/// not, who waits for it is resumed, on the thread where it ends: it may have gone to another one meanwhile,
+/// and even have ended there before the call returned.
+class task_start {
+  public:
+    explicit task_start(task_promise_base const& task) noexcept : task_(task), outer_(innermost_) {
+        innermost_ = this;
+    }
+    task_start(task_start const&) = delete;
+    task_start& operator=(task_start const&) = delete;
+    ~task_start() { innermost_ = outer_; }
+    [[nodiscard]] bool ended() const noexcept { return ended_; }
+    /// Whether the task ends within the call that has started it.
+    [[nodiscard]] static bool ends(task_promise_base const& task) noexcept {
+        if (innermost_ == nullptr || &innermost_->task_ != &task) return false;
+        return innermost_->ended_ = true;
+    }
+
+  private:
+    inline static constinit thread_local task_start* innermost_ = nullptr;
+    task_promise_base const& task_;
+    task_start* outer_;
+    bool ended_ = false;
+};
+
+struct task_promise_base {
+    task_waiter* waiter = nullptr;
+
+    struct last {
+        [[nodiscard]] bool await_ready() const noexcept { return false; }
+        template <class Promise>
+        std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
+            if (task_start::ends(frame.promise())) return std::noop_coroutine();
+            task_waiter& it = *frame.promise().waiter;
+            return it.call(it, frame.promise());
+        }
+        void await_resume() const noexcept {}
+    };
+    [[nodiscard]] std::suspend_always initial_suspend() const noexcept { return {}; }
+    [[nodiscard]] last final_suspend() const noexcept { return {}; }
+};
+
 /// What cairn does with a task's frame; it is private to others.
 struct task_access {
     template <class Task, class Frame>
     [[nodiscard]] static Task made(Frame frame) noexcept {
         return Task(frame);
     }
-    /// Runs the task until it waits. True if it is done by then, and the waiter is not called.
+    /// Runs the task until it waits. True if it is done by then, and the waiter is not called. Else it may
+    /// have been, so neither the task nor the waiter may be there any more.
     template <class Task>
     [[nodiscard]] static bool start(Task& work, task_waiter& waiter) {
         CAIRN_ASSERT(work && "an empty task is awaited");
@@ -39,13 +82,10 @@ struct task_access {
     }
     template <class Promise>
     [[nodiscard]] static bool start(std::coroutine_handle<Promise> frame, task_waiter& waiter) {
-        std::atomic<void*>& state = frame.promise().state;
+        frame.promise().waiter = &waiter;
+        task_start const now(frame.promise());
         frame.resume();
-        // It may run on another thread by now, if it went there, and end there. Whoever comes second sees the
-        // other: acquire for what the task has left, release for the waiter; both pair with last.
-        void* seen = state.load(std::memory_order_acquire);
-        return seen != nullptr || !state.compare_exchange_strong(seen, &waiter, std::memory_order_acq_rel,
-                                                                 std::memory_order_acquire);
+        return now.ended();
     }
     /// Gives the task's frame away.
     template <class Task>
@@ -57,28 +97,6 @@ struct task_access {
     static typename Task::value_type take(Task& work) {
         return work.frame_.promise().take();
     }
-};
-
-struct task_promise_base {
-    // Null until it waits for the first time or ends. Then its waiter; or its own address, if it ended first.
-    std::atomic<void*> state = nullptr;
-
-    struct last {
-        [[nodiscard]] bool await_ready() const noexcept { return false; }
-        template <class Promise>
-        std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
-            std::atomic<void*>& state = frame.promise().state;
-            void* waiter = state.load(std::memory_order_acquire);  // as below: pairs with start()
-            if (waiter == nullptr && state.compare_exchange_strong(waiter, &state, std::memory_order_acq_rel,
-                                                                   std::memory_order_acquire))
-                return std::noop_coroutine();  // start() sees that it is done; the frame may be gone
-            auto& it = *static_cast<task_waiter*>(waiter);
-            return it.call(it, frame.promise());
-        }
-        void await_resume() const noexcept {}
-    };
-    [[nodiscard]] std::suspend_always initial_suspend() const noexcept { return {}; }
-    [[nodiscard]] last final_suspend() const noexcept { return {}; }
 };
 
 template <class T>
