@@ -451,16 +451,18 @@ inline void session::answer(client& c, std::uint64_t number, response const& wha
 inline bool session::begin(client& c, std::uint64_t number, response const& head) {
     slot* const to = find(number);
     if (to == nullptr || to->streaming || to->done) return false;
-    if (to->how.http_1_0) {  // its end is the connection's: what follows is not served
+    framing how = to->how;
+    how.chunked = true;
+    how.close = how.http_1_0 || (last_ && to == &slots_.back() && !parser_);
+    std::string& text = server_.scratch_;
+    text.clear();
+    append_head(text, head, how, server_.date());
+    if (how.http_1_0) {  // its end is the connection's: what follows is not served
         slots_.erase(slots_.begin() + (to - slots_.data()) + 1, slots_.end());
         parser_.reset();
         last_ = true;
     }
-    to->how.close = last_ && to == &slots_.back() && !parser_;
-    to->how.chunked = true;
-    std::string& text = server_.scratch_;
-    text.clear();
-    append_head(text, head, to->how, server_.date());
+    to->how = how;
     to->streaming = true;
     write(c, *to, text);
     return piece(c, number, head.body);
