@@ -417,6 +417,7 @@ TEST_F(HttpServer, RefusesWhatIsWrongAndEnds) {
         {501, "CONNECT x:1 HTTP/1.1\r\n" + h + end},
         {501, post + "Transfer-Encoding: gzip\r\n" + end},
         {501, post + "Transfer-Encoding: gzip, chunked\r\n" + end},
+        {501, post + "Transfer-Encoding:\r\n" + end},
         {501, post + "Transfer-Encoding: chunked, gzip\r\n" + end},
         {505, "GET / HTTP/2.0\r\n" + h + end},
         {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
@@ -537,6 +538,15 @@ TEST_F(HttpServer, EndsIdleConnectionsWithoutAWord) {
     until_over(one);
     until_over(quiet);
     EXPECT_EQ(one.got + quiet.got, "");
+}
+
+TEST_F(HttpServer, CountsEmptyLinesAsIdle) {
+    limits.idle = 30ms;
+    peer one = connect();
+    std::size_t sent = 0;
+    auto const trickle = loop.call_every(1ms, [&] { sent += one.send("\r\n"); });
+    until_over(one);
+    EXPECT_GT(sent, 2U);
 }
 
 TEST_F(HttpServer, LetsAHandlerTakeItsTime) {

@@ -121,8 +121,8 @@ class request_parser : public boost::beast::http::basic_parser<true> {
     [[nodiscard]] unsigned check() const {
         auto const encoding = request_.header("Transfer-Encoding");
         if (hosts_ > 1 || (hosts_ == 0 && !request_.http_1_0())) return 400;
-        if (!encoding.empty() && request_.http_1_0()) return 400;
-        if (!encoding.empty() && (encodings_ != 1 || !same_name(encoding, "chunked"))) return 501;
+        if (encodings_ != 0 && request_.http_1_0()) return 400;
+        if (encodings_ > 1 || (encodings_ == 1 && !same_name(encoding, "chunked"))) return 501;
         if (!known_ || request_.method() == "CONNECT") return 501;
         auto const expected = request_.header("Expect");
         if (!expected.empty() && !same_name(expected, "100-continue")) return 417;

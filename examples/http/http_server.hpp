@@ -63,6 +63,7 @@ struct limits {
     std::chrono::milliseconds header_time{10'000};  ///< from a header's first byte to its last
     std::chrono::milliseconds body_time{60'000};    ///< the same for a body
     std::chrono::milliseconds write_time{30'000};   ///< in which a client must take something, if there is
+    std::chrono::milliseconds linger{5'000};        ///< for a client to end its side, when all is over
 };
 
 /// A request's place in the queue of its client. Move-only; harmless when the client, or the server, is gone.
@@ -208,14 +209,20 @@ class server {
     /// Accepts clients from now on, once. Returns where, for a port that the system chose.
     /// @throws std::system_error
     cairn::endpoint listen(cairn::endpoint const& at, cairn::listen_options const& options = {}) {
-        acceptor_.emplace(cairn::listen(at, options));
+        return listen(cairn::listen(at, options));
+    }
+    /// The same for a socket that listens already.
+    cairn::endpoint listen(cairn::unique_fd listener) {
+        acceptor_.emplace(std::move(listener));
         watch_ = loop_.watch(acceptor_->fd(), cairn::readiness::in, [this](cairn::readiness) { accept(); });
         return address_ = cairn::endpoint::of(acceptor_->fd());
     }
-    /// Serves one that is connected already.
+    /// Serves one that is connected already; after stop(), closes it.
     void adopt(cairn::unique_fd fd) {
+        if (stopping_) return;
         cairn::connection_limits bounds;
         bounds.output = limits_.output;
+        bounds.linger = std::chrono::duration_cast<decltype(bounds.linger)>(limits_.linger);
         bounds.input = 2 * limits_.header + 32 * 1024;  // session::on_data() looks before
         auto made = std::make_shared<client>(loop_, std::move(fd), bounds, *this);
         made->handler().position = clients_.size();
@@ -367,10 +374,11 @@ inline void session::received() {
 
 /// Answers with an error, and then ends: where the next request begins, nobody knows.
 inline void session::fail(client& c, unsigned status) {
+    slots_.emplace_back();
+    slots_.back().how.head = parser_ && parser_->message().method() == "HEAD";
     parser_.reset();
     continue_ = false;
     last_ = true;
-    slots_.emplace_back();
     auto const reason = boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(status));
     answer(c, first_ + slots_.size() - 1, {.status = status, .body = std::string(reason) + '\n'});
     settle(c);
@@ -389,7 +397,10 @@ inline void session::stop(client& c) {
     if (slots_.empty() && !parser_) c.finish();
 }
 inline void session::on_drained(client& c) {
-    if (phase_ == phase::idle) settle(c);
+    if (phase_ == phase::idle) {
+        phase_ = phase::none;
+        settle(c);
+    }
     if (slots_.empty() || !slots_.front().on_drained) return;
     auto const call = slots_.front().on_drained;  // it may end the answer, and with it itself
     call();
@@ -409,7 +420,7 @@ inline void session::settle(client& c) {
     if (c.closing()) return;
     phase const now = parser_ ? (parser_->is_header_done() ? phase::body : phase::header)
                               : (slots_.empty() ? phase::idle : phase::busy);
-    if (now == phase_ && now != phase::idle) return;  // a header's time does not begin anew with each byte
+    if (now == phase_) return;  // a header's time does not begin anew with each byte
     phase_ = now;
     auto const& l = server_.limits_;
     c.expires_after(now == phase::idle     ? l.idle

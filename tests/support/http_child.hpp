@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// The HTTP server of the chapters in a process of its own, so that its memory and its descriptors can be
+// looked at, and clients may block. It ends when this object does, or this process.
+#pragma once
+
+#include <cairn/signal_watch.hpp>
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "http/http_server.hpp"
+
+namespace support {
+
+/// What it answers: / the target; /echo the body; /slow some ms later; /pieces?n so many pieces; /large?n so
+/// many bytes.
+inline void answer_request(http::request const& what, http::responder to) {
+    auto const number = [&] { return std::strtoul(std::string(what.query()).c_str(), nullptr, 10); };
+    if (what.path() == "/echo") {
+        to.send({.body = what.body()});
+    } else if (what.path() == "/large") {
+        to.send({.body = std::string(number(), 'x')});
+    } else if (what.path() == "/pieces") {
+        auto out = to.begin({.type = "text/event-stream"});
+        for (std::size_t i = 0, n = number(); i < n; ++i)
+            if (!out.write("data: " + std::to_string(i) + "\n\n")) break;
+        out.end();
+    } else {
+        to.send({.body = std::string(what.target())});
+    }
+}
+
+class http_child {
+  public:
+    explicit http_child(http::limits const& limits = {}) {
+        cairn::unique_fd listener = cairn::listen(cairn::endpoint::loopback(0));
+        address_ = cairn::endpoint::of(listener.get());
+        pid_t const parent = ::getpid();
+        pid_ = ::fork();
+        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+        if (pid_ != 0) return;
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (::getppid() != parent) ::_exit(3);
+        ::_exit(serve(std::move(listener), limits));
+    }
+    ~http_child() {
+        if (pid_ <= 0) return;
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    http_child(http_child const&) = delete;
+    http_child& operator=(http_child const&) = delete;
+
+    [[nodiscard]] cairn::endpoint const& address() const noexcept { return address_; }
+    /// Asks it to stop, and returns how it ended: 0 if all clients had gone in time, and nothing was left.
+    [[nodiscard]] int stop() {
+        ::kill(pid_, SIGTERM);
+        int status = 0;
+        ::waitpid(std::exchange(pid_, -1), &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+    /// Resident memory now, and the most it ever was, in bytes.
+    [[nodiscard]] std::size_t memory() const { return status("VmRSS:"); }
+    [[nodiscard]] std::size_t most_memory() const { return status("VmHWM:"); }
+    [[nodiscard]] std::size_t descriptors() const {
+        std::size_t n = 0;
+        for (auto const& one : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd")) {
+            (void)one;
+            ++n;
+        }
+        return n;
+    }
+
+  private:
+    [[nodiscard]] static int serve(cairn::unique_fd listener, http::limits const& limits) {
+        try {
+            cairn::event_loop loop;
+            http::server server(loop, answer_request, limits);
+            server.listen(std::move(listener));
+            bool complete = false;
+            cairn::signal_watch const end(loop, {SIGTERM}, [&](int) {
+                server.stop(std::chrono::seconds(5), [&] {
+                    complete = server.connections() == 0 && loop.watching() == 1 && loop.timers() == 0;
+                    loop.stop();
+                });
+            });
+            loop.run();
+            return complete ? 0 : 1;
+        } catch (std::exception const& e) {
+            std::cerr << "the server ended: " << e.what() << std::endl;
+            return 2;
+        }
+    }
+    [[nodiscard]] std::size_t status(std::string_view name) const {
+        std::ifstream file("/proc/" + std::to_string(pid_) + "/status");
+        std::string word;
+        std::size_t kilobytes = 0;
+        while (file >> word)
+            if (word == name && file >> kilobytes) return kilobytes * 1024;
+        return 0;
+    }
+
+    cairn::endpoint address_;
+    pid_t pid_ = -1;
+};
+
+}  // namespace support
