@@ -161,7 +161,7 @@ answer question_loop(context& ctx) {
                 result.figures.push_back({"loop: system calls for a request, 64 connections, " + kind.name,
                                           "at most 2.05", number(calls), calls <= 2.05});
         }
-        measure_backpressure(ctx, result);
+        measure_backpressure(result);
     } else {
         question["intro"].push_back("This machine has one core: no servers were loaded.");
     }

@@ -150,14 +150,14 @@ struct held {
 
 }  // namespace
 
-void measure_backpressure(context const& ctx, answer& result) {
+void measure_backpressure(answer& result) {
     std::vector<server_kind> const kinds = {
         {"connection", "ours", false, serve_by_connections},
 #if defined(CAIRN_BENCH_HAVE_BEAST)
         {"http_server", "ours", false, serve_http},
 #endif
     };
-    std::size_t const bytes = ctx.quick ? 9'000'000 : 27'000'000;
+    constexpr std::size_t bytes = 27'000'000;
     nlohmann::json rows = nlohmann::json::array();
     for (server_kind const& kind : kinds) {
         progress("loop: backpressure, " + kind.name);

@@ -7,6 +7,6 @@
 namespace cairn::bench {
 
 /// Adds a table and a figure to what the loop's question says.
-void measure_backpressure(context const& ctx, answer& result);
+void measure_backpressure(answer& result);
 
 }  // namespace cairn::bench

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <random>
 #include <span>
@@ -453,6 +454,32 @@ TEST_F(Connection, EndsWhenItsHandlerThrows) {
     until_closed();
     EXPECT_EQ(*on.closed, std::errc::state_not_recoverable);
     EXPECT_EQ(on.closes, 1);
+}
+
+TEST_F(Connection, ThrowsWhenThereIsNoMemoryForWhatWaitsAndCanBeClosedThen) {
+    pair = tcp_pair(65'536);
+    std::string const much(5'000'000, 'x');
+    auto& outside = make();
+    {
+        support::fail_after const none(0);
+        EXPECT_THROW(outside.write(bytes(much)), std::bad_alloc);
+    }
+    outside.close(std::errc::not_enough_memory);
+    until_closed();
+    EXPECT_EQ(*on.closed, std::errc::not_enough_memory);
+
+    pair = tcp_pair(65'536);
+    on.closed.reset();
+    on.data = [&](scripted::conn& c, std::span<std::byte const> d) {
+        support::fail_after const none(0);
+        c.write(bytes(much));
+        return d.size();
+    };
+    make();
+    send_some(pair.client, "x");
+    EXPECT_THROW(run_until(loop, [] { return false; }), std::bad_alloc);
+    until_closed();
+    EXPECT_EQ(*on.closed, std::errc::state_not_recoverable);
 }
 
 TEST_F(Connection, ExpiresUnlessItIsRefreshed) {
