@@ -5,7 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <regex>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -35,8 +35,8 @@ std::string url(http_child const& of, std::string const& target) {
 }
 /// The number behind `label`, or -1.
 double number_after(std::string const& label, std::string const& text) {
-    std::smatch found;
-    return std::regex_search(text, found, std::regex(label + "\\s*([0-9.]+)")) ? std::stod(found[1]) : -1;
+    std::size_t const at = text.find(label);
+    return at == text.npos ? -1 : std::strtod(text.c_str() + at + label.size(), nullptr);
 }
 
 TEST(HttpPrograms, ServesCurl) {

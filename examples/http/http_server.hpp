@@ -23,6 +23,13 @@
 //
 // Not here: TLS, HTTP/2, bodies of requests in pieces. nginx in front has them.
 // Thread safety: for the loop's thread. From another one: loop.post().
+//
+//   cairn::event_loop loop;
+//   http::server server(loop, [](http::request const& what, http::responder to) {
+//       to.send({.body = "hello, " + std::string(what.path())});
+//   });
+//   server.listen(cairn::endpoint::loopback(8080));
+//   loop.run();
 #pragma once
 
 #include <cairn/connection.hpp>

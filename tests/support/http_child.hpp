@@ -19,21 +19,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <limits>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "http/http_server.hpp"
 
 namespace support {
 
-/// What it answers: / the target; /echo the body; /slow some ms later; /pieces?n so many pieces; /large?n so
-/// many bytes.
+/// What it answers: /echo the body; /large?n so many bytes; /pieces?n so many pieces; else the target.
 inline void answer_request(http::request const& what, http::responder to) {
     auto const number = [&] { return std::strtoul(std::string(what.query()).c_str(), nullptr, 10); };
     if (what.path() == "/echo") {
