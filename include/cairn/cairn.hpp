@@ -39,7 +39,10 @@
 #include "version.hpp"
 
 #if defined(__linux__)
+#include "async_fd.hpp"
+#include "connection.hpp"
 #include "event_loop.hpp"
 #include "signal_watch.hpp"
 #include "socket.hpp"
+#include "task.hpp"
 #endif
