@@ -49,7 +49,6 @@ void check(bool holds, std::string const& claim) {
     std::cout << (holds ? "  holds: " : "  WRONG: ") << claim << '\n';
     failures += !holds;
 }
-bool contains(std::string const& text, std::string_view what) { return text.find(what) != std::string::npos; }
 
 // ---- 1. ----
 
@@ -86,6 +85,7 @@ said play(std::string const& scene) {
     made.failed = ::pclose(pipe) != 0;
     return made;
 }
+bool contains(std::string const& text, std::string_view what) { return text.find(what) != std::string::npos; }
 /// What it printed, and of the report of a sanitizer the two lines that say what it is.
 void show(std::string const& text) {
     std::size_t begin = 0;
