@@ -180,7 +180,11 @@ TEST_F(HttpServer, AnswersInTheOrderOfTheRequestsWhicheverIsReadyFirst) {
         one.read();
         EXPECT_EQ(one.got.empty(), i >= 2);
     }
-    for (int i = 0; i < 4; ++i) EXPECT_EQ(answer(one).body, std::to_string(i));
+    for (int i = 0; i < 4; ++i) {
+        auto const said = answer(one);
+        EXPECT_EQ(said.body, std::to_string(i));
+        EXPECT_EQ(said.field("Connection"), i == 3 ? "close" : "");
+    }
     until_over(one);
     open[0].send({.body = "twice"});
     EXPECT_TRUE(open[0].gone());
@@ -214,6 +218,19 @@ TEST_F(HttpServer, HasNoMoreRequestsInFlightThanItsLimit) {
     EXPECT_EQ(total, 100U);
     EXPECT_EQ(most, 3U);
     until_over(one);
+}
+
+TEST_F(HttpServer, HandlesNoMoreRequestsThanItHasRoomToAnswer) {
+    limits.output = 1'000;
+    handler = [](http::request const&, http::responder to) { to.send({.body = std::string(500, 'x')}); };
+    peer one = connect();
+    std::string all;
+    for (int i = 0; i < 100; ++i) all += get("/");
+    one.send(all);
+    loop.poll();
+    EXPECT_GT(server->requests(), 0U);
+    EXPECT_LT(server->requests(), 5U) << "though all of them have been read";
+    for (int i = 0; i < 100; ++i) EXPECT_EQ(answer(one).body.size(), 500U);
 }
 
 TEST_F(HttpServer, ReadsChunkedBodiesAndDropsTrailers) {
@@ -345,6 +362,16 @@ TEST_F(HttpServer, AsksForABodyThatWaitsForPermission) {
     EXPECT_EQ(answer(one).body, "slow");
     EXPECT_EQ(answer(one).status, 100U);
     EXPECT_EQ(ask(one, "again").body, "again");
+    // Not if the body is there before its turn comes.
+    one.send(get("/slow") + post + "third");
+    run_until([&] { return open.size() == 2; });
+    turns();
+    open[1].send({.body = "slow"});
+    EXPECT_EQ(answer(one).body, "slow");
+    EXPECT_EQ(answer(one).body, "third");
+    turns();
+    one.read();
+    EXPECT_EQ(one.got, "");
     // Too much is refused before it is sent.
     limits.body = 4;
     start();

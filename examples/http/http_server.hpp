@@ -194,7 +194,6 @@ class session {
     bool last_ = false;      // no request after the one that has begun
     bool paused_ = false;    // as many in flight as may be
     bool continue_ = false;  // 100 Continue is to be sent when it is its turn
-    bool stalled_ = false;   // seen_ counts
 };
 
 /// The server. Precondition of its destructor: not within a handler. Clients that are left are cut off.
@@ -438,15 +437,12 @@ inline void session::settle(client& c) {
 inline void session::on_timeout(client& c) {
     if (!c.congested() && (phase_ == phase::header || phase_ == phase::body)) return fail(c, 408);
     if (c.pending() == 0) {
-        stalled_ = false;
         if (phase_ != phase::idle) return c.expires_after(server_.limits_.write_time);
         last_ = true;
         return c.finish();
     }
     std::uint64_t const taken = queued_ - c.pending();
-    if (stalled_ && taken == seen_) return c.close(std::errc::timed_out);
-    stalled_ = true;
-    seen_ = taken;
+    if (std::exchange(seen_, taken) == taken) return c.close(std::errc::timed_out);
     c.expires_after(server_.limits_.write_time);
 }
 
