@@ -5,9 +5,11 @@
 #include <cairn/router.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -108,11 +110,26 @@ template <class Ring, class Key>
 /// libmemcached's circle, computed and searched by cairn.
 class ketama_by_cairn {
   public:
+    using node_type = fleets::libmemcached_server;
+
     explicit ketama_by_cairn(std::size_t nodes) : ring_(servers(nodes)) {}
     template <class Key>
     [[nodiscard]] std::size_t find_index(Key const& key) const noexcept {
         return ring_.find_index(text_of(key));
     }
+    void find_each(std::span<std::string_view const> keys, std::span<node_type const*> out) const noexcept {
+        ring_.find_each(keys, out);
+    }
+    void find_each(std::span<std::uint64_t const> keys, std::span<node_type const*> out) const noexcept {
+        std::array<std::string_view, 32> texts;
+        for (std::size_t done = 0; done < keys.size(); done += texts.size()) {
+            auto const some = keys.subspan(done, std::min(texts.size(), keys.size() - done));
+            std::ranges::transform(some, texts.begin(),
+                                   [](std::uint64_t const& key) { return text_of(key); });
+            ring_.find_each(std::span<std::string_view const>(texts.data(), some.size()), out.subspan(done));
+        }
+    }
+    [[nodiscard]] node_type const& node(std::size_t index) const noexcept { return ring_.node(index); }
 
   private:
     static std::vector<fleets::libmemcached_server> servers(std::size_t nodes) {
@@ -216,6 +233,12 @@ template <class Key>
     auto const ketama = std::make_shared<ketama_by_cairn const>(nodes.size());
     field.push_back(one_by_one("KETAMA's hash only", std::make_shared<ketama_hash_only const>(), keys));
     field.push_back(one_by_one("KETAMA by cairn", ketama, keys));
+    std::vector<fleets::libmemcached_server const*> each(window_size);
+    ketama->find_each(std::span<Key const>(keys.window(0), window_size), each);
+    for (std::size_t i = 0; i < window_size; ++i, ++ctx.checked)
+        require_equal(ketama->find_index(keys.window(0)[i]),
+                      static_cast<std::uint64_t>(each[i] - &ketama->node(0)), "KETAMA, find_each", "a key");
+    field.push_back(by_batch("KETAMA by cairn, find_each", ketama, keys));
 #if defined(CAIRN_BENCH_HAVE_LIBMEMCACHED)
     if (nodes.size() <= libmemcached::most_hosts) {
         auto const theirs = std::make_shared<libmemcached const>(nodes.size());
@@ -237,7 +260,7 @@ void declare_columns(grid& cells) {
     for (auto const name : {"multiply_shift", "jump", "maglev", "anchor", "rendezvous", "slots"})
         cells.column(name, "ours");
     cells.column("KETAMA's hash only", "reference");
-    cells.column("KETAMA by cairn", "ours");
+    for (auto const name : {"KETAMA by cairn", "KETAMA by cairn, find_each"}) cells.column(name, "ours");
     cells.column("libmemcached KETAMA", "peer");
 }
 
@@ -275,6 +298,9 @@ void figures_of(context const& ctx_in, key_stream<std::uint64_t> const& integers
                            integer.median >= 20});
         figures.push_back({"15-byte key to node, ring vs libmemcached KETAMA", "at least 10 x", times(string),
                            string.median >= 10});
+        auto const each = by_string.ratio("libmemcached KETAMA", "KETAMA by cairn, find_each");
+        figures.push_back({"15-byte keys, KETAMA by cairn, find_each, vs libmemcached, same hash",
+                           "at least 8 x", times(each), each.median >= 8});
         auto const same_hash = by_string.ratio("libmemcached KETAMA", "KETAMA by cairn");
         auto const to_hash = by_string.ratio("KETAMA by cairn", "KETAMA's hash only");
         figures.push_back({"15-byte key, KETAMA by cairn vs libmemcached, same hash",
@@ -306,8 +332,8 @@ answer question_routing(context& ctx) {
         {"intro",
          {"From the key to its node, the hash included. All of cairn's routers use the same hash, XXH3; "
           "libmemcached uses its own default, one-at-a-time, and so does KETAMA by cairn, which sends every "
-          "key "
-          "where libmemcached sends it. A ring has 160 points a node, KETAMA 100.",
+          "key where libmemcached sends it; find_each, the form for a multi-get, hashes eight keys side by "
+          "side. A ring has 160 points a node, KETAMA 100.",
           "Speed is one column of three: look at movement and balance before you choose."}},
         {"tables", {integer_cells.table(), string_cells.table()}},
         {"charts",

@@ -198,6 +198,28 @@ TEST(FleetHashes, KeepTheValuesThatTheProgramsAgreedWith) {
     }
 }
 
+/// Eight texts of any lengths around `length`, so that every place for the shortest and the longest comes up.
+template <class Hash>
+void check_eight(std::uint64_t seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random{seed};
+    for (std::size_t length = 0; length <= 130; ++length)
+        for (std::size_t spread : {1U, 5U, 100U}) {
+            std::array<std::string, 8> texts;
+            std::array<std::string_view, 8> views;
+            for (std::size_t i = 0; i < 8; ++i)
+                views[i] = texts[i] = random_text(random, length + random() % spread);
+            auto const eight = Hash{}.of_eight(views);
+            for (std::size_t i = 0; i < 8; ++i)
+                ASSERT_EQ(eight[i], Hash{}(texts[i])) << "text " << i << ", length " << texts[i].size();
+        }
+}
+
+TEST(FleetHashes, OfEightTextsSideBySideAreThoseOfEachAlone) {
+    check_eight<one_at_a_time>(20261125);
+    check_eight<md5>(20261126);
+}
+
 TEST(FleetHashes, GiveTheSameForKeysAnywhereInMemory) {
     std::mt19937_64 random{20261103};
     for (std::size_t length = 0; length <= 40; ++length) {

@@ -274,10 +274,12 @@ TEST(FleetPrograms, TwemproxySendsKeysWhereCairnSendsThem) {
     for (std::size_t i = 0; i < count; ++i) servers[i]->wait_for(ports[i]);
     std::vector<twemproxy_server> weighted;
     std::vector<twemproxy_server> named;
+    std::vector<twemproxy_server> on_sockets;  // of pools below, which only hand on to one memcached each
     std::string const names[] = {"delta", "b", "alpha", "aa", "c"};  // modula goes by length, then by letters
     for (std::size_t i = 0; i < count; ++i) {
         weighted.push_back({"127.0.0.1", ports[i], weights[i], ""});
         named.push_back({"127.0.0.1", ports[i], weights[i], names[i]});
+        on_sockets.push_back({folder.path() + '/' + std::to_string(i), 0, weights[i], ""});
     }
     std::vector<pool> pools;
     for (char const* const distribution : {"ketama", "modula"})
@@ -298,16 +300,22 @@ TEST(FleetPrograms, TwemproxySendsKeysWhereCairnSendsThem) {
     pools.push_back({"fnv1a_64", "ketama", "", named, route<fnv1a_64>});
     pools.push_back({"fnv1a_64", "ketama", "  hash_tag: \"{}\"\n", named, route<fnv1a_64>, "{}"});
     pools.push_back({"md5", "modula", "  hash_tag: \"$$\"\n", named, route<md5>, "$$"});
+    pools.push_back({"fnv1a_64", "ketama", "", on_sockets, route<fnv1a_64>});
+    pools.push_back({"fnv1a_64", "modula", "", on_sockets, route<fnv1a_64>});
 
     auto const fronts = support::free_ports(pools.size() + 1);
     std::string config;
+    for (std::size_t i = 0; i < count; ++i)
+        config += "socket" + std::to_string(i) + ":\n  listen: " + on_sockets[i].host +
+                  "\n  servers:\n   - 127.0.0.1:" + std::to_string(ports[i]) + ":1\n";
     for (std::size_t i = 0; i < pools.size(); ++i) {
         config += "pool" + std::to_string(i) + ":\n  listen: 127.0.0.1:" + std::to_string(fronts[i]) +
                   "\n  hash: " + pools[i].hash + "\n  distribution: " + pools[i].distribution + '\n' +
                   pools[i].more + "  auto_eject_hosts: false\n  timeout: 5000\n  servers:\n";
         for (auto const& server : pools[i].servers)
-            config += "   - " + server.host + ':' + std::to_string(server.port) + ':' +
-                      std::to_string(server.weight) + (server.name.empty() ? "" : ' ' + server.name) + '\n';
+            config += "   - " + server.host + (server.port == 0 ? "" : ':' + std::to_string(server.port)) +
+                      ':' + std::to_string(server.weight) + (server.name.empty() ? "" : ' ' + server.name) +
+                      '\n';
     }
     program const nutcracker({support::find_program("nutcracker"), "-c", folder.write("pools.yml", config),
                               "-a", "127.0.0.1", "-s", std::to_string(fronts.back()), "-v", "4"},

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <cairn/fleet.hpp>
+#include <cairn/fleets/ketama.hpp>
 #include <cairn/fleets/libmemcached.hpp>
 #include <cairn/fleets/nginx.hpp>
+#include <cairn/fleets/twemproxy.hpp>
 #include <cairn/router.hpp>
 
 #include <gtest/gtest.h>
@@ -163,6 +165,40 @@ TEST(FleetRing, FindsWithoutAllocatingAndByEachName) {
     EXPECT_EQ(ring.size(), 3u);
     EXPECT_EQ(ring.points(), ring.owners().size());
     EXPECT_GE(ring.hot_bytes(), ring.points() * 2);
+}
+
+template <class Ring>
+void check_find_each(Ring const& ring, std::uint64_t seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random{seed};
+    for (std::size_t const n : {0U, 1U, 7U, 8U, 9U, 31U, 32U, 33U, 500U}) {
+        std::vector<std::string> keys(n);
+        bool const any_byte = n % 2 == 1;
+        for (std::string& key : keys) {
+            key.resize(random() % 4 == 0 ? random() % 200 : 15);
+            for (char& letter : key) letter = any_byte ? static_cast<char>(random()) : "ab{}:1"[random() % 6];
+        }
+        std::vector<typename Ring::node_type const*> out(n + 1, nullptr);
+        std::size_t const before = support::allocations;
+        ring.find_each(std::span<std::string const>(keys), out);
+        EXPECT_EQ(support::allocations, before);
+        for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(out[i], &ring.find(keys[i])) << i << " of " << n;
+        EXPECT_EQ(out[n], nullptr);
+    }
+}
+
+TEST(FleetRing, FindEachIsFindForEachKey) {
+    using namespace cairn::fleets;
+    std::vector<libmemcached_server> const servers{{"a"}, {"b"}, {"c", 11212}, {"d"}};
+    check_find_each(libmemcached_ring<>(servers), 41);
+    check_find_each(libmemcached_ring<md5>(servers), 42);
+    check_find_each(libmemcached_ring<murmur>(servers), 43);
+    check_find_each(libmemcached_ring<crc32>(servers), 44);
+    check_find_each(ketama_ring({{"a:1"}, {"b:1"}, {"c:1", 3}}), 45);
+    check_find_each(
+        twemproxy_ring<one_at_a_time>({{"a"}, {"b"}, {"c"}}, twemproxy_ketama<one_at_a_time>("{}")), 46);
+    check_find_each(twemproxy_ring<md5>({{"a"}, {"b"}, {"c"}}), 47);
+    check_find_each(nginx_ring({{"a:1"}, {"b:1", 2}}), 48);  // has no way of its own to take many
 }
 
 TEST(FleetRing, IsAsItWasAfterAnyAllocationHasFailed) {

@@ -222,6 +222,7 @@ TEST(Fleets, TwemproxysNamesAreAllThatCounts) {
     EXPECT_EQ((twemproxy_server{"h", 11211, 1, ""}.label()), "h");
     EXPECT_EQ((twemproxy_server{"h", 11212, 1, ""}.label()), "h:11212");
     EXPECT_EQ((twemproxy_server{"h", 11212, 1, "n"}.label()), "n");
+    EXPECT_EQ((twemproxy_server{"/run/memcached", 0, 1, ""}.label()), "/run/memcached:");
     twemproxy_ring<> const before({{"a", 1, 1, "x"}, {"b", 2, 1, "y"}});
     twemproxy_ring<> const after({{"c", 3, 1, "x"}, {"d", 4, 1, "y"}});
     for (int i = 0; i < 200; ++i)

@@ -174,6 +174,21 @@ TEST(Libmemcached, SendsKeysWhereCairnSendsThemByHsiehOrRefusesIt) {
     EXPECT_EQ(libhashkit_digest("abc", 3, HASHKIT_HASH_HSIEH), hsieh_left_out{}("abc"));
 }
 
+TEST(Libmemcached, TakesAUnixSocketForAHostOnPortZero) {
+    std::unique_ptr<memcached_st, decltype(&memcached_free)> const handle(memcached_create(nullptr),
+                                                                          memcached_free);
+    memcached_behavior_set(handle.get(), MEMCACHED_BEHAVIOR_DISTRIBUTION,
+                           MEMCACHED_DISTRIBUTION_CONSISTENT_KETAMA);
+    for (char const* const path : {"/run/a", "/run/b"})
+        EXPECT_EQ(memcached_server_add_unix_socket(handle.get(), path), MEMCACHED_SUCCESS);
+    libmemcached_ring<> const ring({{"/run/a", 0}, {"/run/b", 0}});
+    std::mt19937_64 random{20261125};
+    for (int i = 0; i < 2000; ++i) {
+        std::string const key = random_key(random);
+        ASSERT_EQ(ring.find_index(key), memcached_generate_hash(handle.get(), key.data(), key.size()));
+    }
+}
+
 TEST(Libmemcached, LeavesTheCircleAloneWhenTheHashIsSetLater) {
     compare({MEMCACHED_HASH_FNV1A_32, MEMCACHED_DISTRIBUTION_CONSISTENT_KETAMA, false, false, true},
             [](servers_t const& servers) { return libmemcached_ring<fnv1a_32, one_at_a_time>(servers); });

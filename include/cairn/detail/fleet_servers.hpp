@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "md5.hpp"
 #include "node_name.hpp"
 #include "routing.hpp"
 
@@ -97,5 +98,13 @@ class numbered_label {
     std::string text_;
     std::size_t stem_;
 };
+
+/// Adds the points of a server to `all`: four for each label stem + "0", stem + "1" …, the words of its MD5.
+template <class Points>
+void add_md5_points(Points& all, std::string stem, std::size_t labels, std::size_t owner) {
+    numbered_label label(std::move(stem));
+    for (std::size_t i = 0; i < labels; ++i)
+        for (std::uint32_t const point : md5(label.with(i))) all.add(point, owner);
+}
 
 }  // namespace cairn::detail

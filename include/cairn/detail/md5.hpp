@@ -2,14 +2,16 @@
 // MD5 of a text (RFC 1321). Fleets place keys by it. It protects nothing: collisions are made at will.
 #pragma once
 
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "bytes.hpp"
+#include "lanes.hpp"
 
 namespace cairn::detail {
 
@@ -29,57 +31,89 @@ inline constexpr std::array<std::uint32_t, 64> md5_sines{
     0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391};
 
 /// Step I of 64, known at compile time: which letters take part, and by how much it turns, costs nothing.
-template <std::size_t I>
-constexpr void md5_step(md5_digest& state, md5_block const& block) noexcept {
+/// A Word is a number, or eight of them.
+template <std::size_t I, class Word>
+constexpr void md5_step(std::array<Word, 4>& state, std::array<Word, 16> const& block) noexcept {
     constexpr int turns[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
     constexpr std::size_t which = I < 16   ? I
                                   : I < 32 ? (5 * I + 1) % 16
                                   : I < 48 ? (3 * I + 5) % 16
                                            : 7 * I % 16;
-    std::uint32_t& a = state[(64 - I) % 4];
-    std::uint32_t const b = state[(65 - I) % 4];
-    std::uint32_t const c = state[(66 - I) % 4];
-    std::uint32_t const d = state[(67 - I) % 4];
+    constexpr int turn = turns[I / 16][I % 4];
+    Word& a = state[(64 - I) % 4];
+    Word const b = state[(65 - I) % 4];
+    Word const c = state[(66 - I) % 4];
+    Word const d = state[(67 - I) % 4];
     // In the second round the two terms share no bit, so + is | there, and one of them need not wait for b.
-    std::uint32_t const mixed = I < 16   ? d ^ (b & (c ^ d))
-                                : I < 32 ? (c & ~d) + (b & d)
-                                : I < 48 ? b ^ c ^ d
-                                         : c ^ (b | ~d);
-    a = b + std::rotl(a + block[which] + md5_sines[I] + mixed, turns[I / 16][I % 4]);
+    Word const mixed = I < 16   ? d ^ (b & (c ^ d))
+                       : I < 32 ? (c & ~d) + (b & d)
+                       : I < 48 ? b ^ c ^ d
+                                : c ^ (b | ~d);
+    Word const sum = a + block[which] + md5_sines[I] + mixed;
+    a = b + (sum << turn | sum >> (32 - turn));
 }
 
-constexpr void md5_add_block(md5_digest& digest, md5_block const& block) noexcept {
-    md5_digest state = digest;
+template <class Word>
+constexpr void md5_add_block(std::array<Word, 4>& digest, std::array<Word, 16> const& block) noexcept {
+    auto state = digest;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (md5_step<I>(state, block), ...);
     }(std::make_index_sequence<64>{});
-    for (std::size_t i = 0; i < 4; ++i) digest[i] += state[i];
+    for (std::size_t i = 0; i < 4; ++i) digest[i] = digest[i] + state[i];
+}
+
+inline constexpr md5_digest md5_start{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+
+/// What is left of a text, less than 64 bytes, and a bit 1 behind it.
+[[nodiscard]] constexpr md5_block md5_rest(std::string_view text) noexcept {
+    md5_block block{};
+    std::size_t const words = text.size() / 4;
+    for (std::size_t i = 0; i < words; ++i) block[i] = little_32(text, 4 * i);
+    for (std::size_t i = 4 * words; i < text.size(); ++i) block[words] |= byte_at(text, i) << i % 4 * 8;
+    block[words] |= std::uint32_t{0x80} << text.size() % 4 * 8;
+    return block;
 }
 
 /// One block for each 64 bytes, and one more for what is left. 110 ns for a key of up to 55 bytes.
 [[nodiscard]] constexpr md5_digest md5(std::string_view text) noexcept {
-    md5_digest digest{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
-    md5_block block{};
-    std::size_t done = 0;
-    for (; text.size() - done >= 64; done += 64) {
-        for (std::size_t i = 0; i < 16; ++i) block[i] = little_32(text, done + 4 * i);
+    md5_digest digest = md5_start;
+    std::uint64_t const bits = std::uint64_t{text.size()} * 8;
+    for (; text.size() >= 64; text.remove_prefix(64)) {
+        md5_block block{};
+        for (std::size_t i = 0; i < 16; ++i) block[i] = little_32(text, 4 * i);
         md5_add_block(digest, block);
     }
-    // The rest, a bit 1, zeros, and the length in bits as the last 8 bytes.
-    std::size_t const rest = text.size() - done;
-    block = {};
-    for (std::size_t i = 0; i + 4 <= rest; i += 4) block[i / 4] = little_32(text, done + i);
-    for (std::size_t i = rest / 4 * 4; i < rest; ++i) block[i / 4] |= byte_at(text, done + i) << i % 4 * 8;
-    block[rest / 4] |= std::uint32_t{0x80} << rest % 4 * 8;
-    if (rest >= 56) {
+    md5_block block = md5_rest(text);
+    if (text.size() >= 56) {  // no room for the length: it gets a block of its own
         md5_add_block(digest, block);
         block = {};
     }
-    std::uint64_t const bits = std::uint64_t{text.size()} * 8;
     block[14] = static_cast<std::uint32_t>(bits);
     block[15] = static_cast<std::uint32_t>(bits >> 32);
     md5_add_block(digest, block);
     return digest;
+}
+
+/// The first four bytes of the digests of eight texts. A third of the time of eight times md5, if none has
+/// more than 55 bytes; else the same time.
+[[nodiscard]] inline std::array<std::uint32_t, 8> md5_of_eight(
+    std::span<std::string_view const, 8> texts) noexcept {
+    std::array<std::uint32_t, 8> first;
+    if (std::ranges::any_of(texts, [](auto const& text) { return text.size() > 55; })) {
+        std::ranges::transform(texts, first.begin(), [](auto const& text) { return md5(text)[0]; });
+        return first;
+    }
+    std::array<md5_block, 8> one;
+    for (std::size_t lane = 0; lane < 8; ++lane) {
+        one[lane] = md5_rest(texts[lane]);
+        one[lane][14] = static_cast<std::uint32_t>(texts[lane].size() * 8);
+    }
+    std::array<eight_words, 16> block;
+    for (std::size_t i = 0; i < 16; ++i)
+        block[i] = eight_words::of([&](std::size_t lane) { return one[lane][i]; });
+    std::array<eight_words, 4> digest{md5_start[0], md5_start[1], md5_start[2], md5_start[3]};
+    md5_add_block(digest, block);
+    return digest[0].words();
 }
 
 }  // namespace cairn::detail

@@ -15,12 +15,14 @@
 //   - Counts are running sums of doubles over all hosts, in their order: a host gets points while the sum of
 //     points is below the sum of shares. With fractions, the order of the hosts decides who gets one more.
 //   - hash_function says how points are made. What a request hashes to is xxHash64 in any case; Envoy's proxy
-//     for Redis takes MurmurHash64A of the key: ring_hash<xxh64, murmur2_64a>.
+//     for Redis takes MurmurHash64A of the key: ring_hash<xxh64, murmur2_64a>. (With enable_hashtagging of
+//     the part in braces: give find slots<>::hash_tag(key).)
 //   - If maximum_ring_size cuts the ring short, a light host may have no point at all.
 //   - Of two equal points either may come first there; here that of the host which stands first.
-// gRPC caps the ring at 4,096 points by default. (gRPC for Go sorts the endpoints by their keys first: do the
-// same.) Not modelled: what follows a failed attempt, bounded loads (bounded_loads.hpp has its own), several
-// hash policies combined, and localities of different weights.
+// gRPC caps the ring at 4,096 points by default, and adds the weights of an endpoint that it is given twice:
+// give it once. (gRPC for Go sorts the endpoints by their keys first: do the same.) Not modelled: what
+// follows a failed attempt, bounded loads (bounded_loads.hpp has its own), several hash policies combined,
+// and localities of different weights.
 //
 // When not to use it: for a fleet of your own (placement.hpp). Source: Envoy; its points are verified by
 // those of its own unit test, both hashes; the counts, and gRPC, by reading only. Cost: xxHash64, 7 ns for 15

@@ -24,9 +24,10 @@
 //   - Without a function the key is mixed, with one it is not, not even if it is the same one.
 //   - A server without an id gets the first that is free, from its place in the backend on, counted from 1.
 //     Ids are spread 4,096 apart, modulo 2^32: ids that differ by 2^20 have the same points.
-// Not modelled: a server that is down, drained or of weight 0 (leave it out, give the others ids), slowstart,
-// hash-balance-factor (bounded_loads.hpp is another form of it), and `hash-key` of 3.0. The hashing of ids
-// was changed by accident in 3.0 to 3.2 until October 2025; this is the one before and after.
+// Not modelled: `balance source` (it combines the words of the address, without any function), a server that
+// is down, drained or of weight 0 (leave it out, give the others ids), slowstart, hash-balance-factor
+// (bounded_loads.hpp is another form of it), and `hash-key` of 3.0. The hashing of ids was changed by
+// accident in 3.0 to 3.2 until October 2025; this is the one before and after.
 //
 // When not to use it: for a fleet of your own (placement.hpp). Source: HAProxy 2.6.12, verified by asking it,
 // all functions. Cost: 20 to 28 ns for 15 bytes, 8 of them sdbm. Thread safety: as fleet.hpp.

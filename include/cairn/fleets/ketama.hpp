@@ -31,8 +31,8 @@
 #include <string_view>
 
 #include "../detail/fleet_servers.hpp"
-#include "../detail/md5.hpp"
 #include "../fleet.hpp"
+#include "hashes.hpp"
 
 namespace cairn::fleets {
 
@@ -51,7 +51,10 @@ class ketama {
     static constexpr std::size_t max_address = 22;
     static constexpr std::int64_t max_weight = std::int64_t{1} << 47;
 
-    [[nodiscard]] std::uint32_t position(std::string_view key) const noexcept { return detail::md5(key)[0]; }
+    [[nodiscard]] std::uint32_t position(std::string_view key) const noexcept { return md5{}(key); }
+    void positions(std::span<std::string_view const> keys, std::span<std::uint32_t> out) const noexcept {
+        detail::hash_each(md5{}, keys, out);
+    }
 
     /// All points. @throws std::invalid_argument for no server, an address that is empty or has a NUL, a
     /// weight outside [1, max_weight]; std::length_error for an address longer than max_address, or more than
@@ -72,9 +75,7 @@ class ketama {
             float const share = static_cast<float>(servers[i].weight) / static_cast<float>(sum);
             double const exact = double{share} * 40.0 * static_cast<double>(servers.size());
             auto const labels = static_cast<std::size_t>(std::floor(static_cast<float>(exact)));
-            detail::numbered_label label(servers[i].address + '-');
-            for (std::size_t j = 0; j < labels; ++j)
-                for (std::uint32_t const point : detail::md5(label.with(j))) all.add(point, i);
+            detail::add_md5_points(all, servers[i].address + '-', labels, i);
         }
         return all;
     }

@@ -14,12 +14,15 @@
 // Quirks that are kept:
 //   - Points are chained, so a server's points depend on nothing but its text: what stands behind the last
 //     colon, if it is digits only, is the port; "unix:" is cut off. "10.0.0.1" and "10.0.0.1:80" differ.
-//   - Of several points at one position only one is kept, that of the server which stands first.
+//   - Of several points at one position only one is kept: that of the server which stands first, since
+//   glibc's
+//     qsort leaves equal points in their order. (With another C library it may be another one of them.)
 //   - The chain of a server ends in a circle if a CRC comes twice. Its points then fall on each other.
 //   - Plain `hash` has 15 bits: of weights that sum up to more than 32,768 the rest gets nothing.
-//   - A server line that stands twice is one server of the circle; nginx takes turns between the two, here
-//     find says the first. The same goes for a name that resolves to several addresses.
-// Not modelled: what nginx tries after a server has failed.
+//   - Consistent, a server line that stands twice is one server of the circle; nginx takes turns between the
+//     two, here find says the first. The same goes for a name that resolves to several addresses. Plain, each
+//     address counts: give such a name once for each, in the order in which they were resolved.
+// Not modelled: backup servers (leave them out), and what nginx tries after a server has failed.
 //
 // When not to use it: for a fleet of your own (placement.hpp). Source: nginx 1.22.1, verified by asking it.
 // Cost: the CRC-32 of the key, 10 ns for 15 bytes, and 8 ns. Thread safety: as fleet.hpp.

@@ -19,6 +19,7 @@
 //   - fnv1a_64 is 32 bits of constants that were cut off; crc32 has 15 bits (crc32a all 32); crc16 grows
 //     beyond 16; bytes from 0x80 on count as negative: see hashes.hpp.
 //   - With names, only names count: servers can be exchanged, and keys stay with the name.
+//   - A Unix socket is its path and port 0; without a name its label is the path and a colon.
 //   - modula takes the servers in the order of their names, not of the file: the shorter name first, names of
 //     one length by their bytes. A server on port 9999 comes before one on port 10000.
 //   - A tag counts only if it is not empty: of "{}a" the whole is hashed.
@@ -46,13 +47,13 @@
 #include <vector>
 
 #include "../detail/fleet_servers.hpp"
-#include "../detail/md5.hpp"
 #include "../fleet.hpp"
 #include "hashes.hpp"
 
 namespace cairn::fleets {
 
-/// A server of a pool. A name, if there is one, takes the place of host and port.
+/// A server of a pool. A name, if there is one, takes the place of host and port. A Unix socket is its path
+/// and port 0.
 struct twemproxy_server {
     std::string host;
     std::uint16_t port = 11211;
@@ -63,6 +64,7 @@ struct twemproxy_server {
     /// What its points are made of.
     [[nodiscard]] std::string label() const {
         if (!name.empty()) return name;
+        if (port == 0) return host + ':';
         return port == 11211 ? host : host + ':' + std::to_string(port);
     }
 };
@@ -135,6 +137,14 @@ class twemproxy_ketama {
     constexpr explicit twemproxy_ketama(std::string_view hash_tag) : tag_(hash_tag) {}
 
     [[nodiscard]] std::uint32_t position(std::string_view key) const noexcept { return Hash{}(tag_.of(key)); }
+    void positions(std::span<std::string_view const> keys, std::span<std::uint32_t> out) const noexcept {
+        std::string_view tags[8];
+        for (std::size_t done = 0; done < keys.size(); done += 8) {
+            auto const eight = keys.subspan(done, std::min<std::size_t>(8, keys.size() - done));
+            std::ranges::transform(eight, tags, [&](auto const& key) { return tag_.of(key); });
+            detail::hash_each(Hash{}, std::span(tags, eight.size()), out.subspan(done));
+        }
+    }
 
     /// All points. @throws std::invalid_argument for no server, duplicate names, an empty one or one with a
     /// NUL, a weight below 1, weights that sum up to 2^31 or more; std::length_error for a name of more than
@@ -145,9 +155,7 @@ class twemproxy_ketama {
         for (std::size_t i = 0; i < servers.size(); ++i) {
             std::size_t const labels =
                 detail::labels_in_float(static_cast<std::uint64_t>(servers[i].weight), sum, servers.size());
-            detail::numbered_label label(servers[i].label() + '-');
-            for (std::size_t j = 0; j < labels; ++j)
-                for (std::uint32_t const point : detail::md5(label.with(j))) all.add(point, i);
+            detail::add_md5_points(all, servers[i].label() + '-', labels, i);
         }
         return all;
     }
