@@ -151,7 +151,7 @@ int main() {
         << "\nThe table gives exact control and costs memory that grows with the users. The formula costs\n"
            "nothing and gives no control. What happens to each of them when a fourth server arrives?\n"
            "That is chapter 2.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Let the user numbers step by 6 and use 10 servers. How much does the fullest server get? Predict it
     //    before you run it.
     // 2. Keep the table, but only for the hundred largest users, and the formula for all others. How many

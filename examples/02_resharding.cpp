@@ -162,10 +162,10 @@ int main() {
     std::cout
         << "\nThe ring moves only what must move. It pays with a search for each key and with arcs that are\n"
            "never quite even. How fast can that search be? That is chapter 3.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Remove node 50 of the hundred. Which nodes get its keys, and how many each?
-    // 2. Give the ring by hand ten points a node. What is hashed for the second point, and what goes wrong
-    //    with the label node + number, for the nodes "s1" and "s11"?
+    // 2. Give the ring by hand twenty points a node, at the hashes of node + number. How many of the forty
+    //    labels of the nodes "s1" and "s11" differ, and what follows?
     // 3. cairn::movement (router.hpp) counts moved keys for any two routers. Compare jump and maglev.
     return failures == 0 ? 0 : 1;
 }

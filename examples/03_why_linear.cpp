@@ -210,7 +210,7 @@ int main() {
                  "needs 5 to 10\n"
                  "bytes a point and positions that are hashes. cairn-compare lookup draws the curves for "
                  "your machine.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Build this file with -O0, -O2 and -O3, and with another compiler. Which columns change, and why?
     // 2. Sort the queries before timing. Which strategy gains most? Is that a fair picture of a server?
     // 3. Give all points positions below 2^16, so that they share one bucket. What does `indexed` do then?

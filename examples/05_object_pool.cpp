@@ -605,7 +605,7 @@ int main() {
            "a lock\naround a stack. Objects with buffers: recycling_pool, with a rule for what it keeps. "
            "Else: new.\nFirst measure how much of your time allocation is: cairn-compare pool has the other "
            "allocators.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Reset in lecture_pool::get() instead of put(). Which of the three mistakes in part 1 become less
     //    bad, and which do not? (recycling_pool resets on the way out.)
     // 2. Write x.admin = false into request::reset(). How would a test find the next field that is forgotten?

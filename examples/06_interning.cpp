@@ -485,7 +485,7 @@ int main() {
            "again\n"
            "and are kept or compared, where there are not too many, and where you choose them. One thread:\n"
            "string_interner; several: concurrent_string_interner. cairn-compare interner has the others.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. In lecture_interner, replace the last two lines of intern() by numbers_.try_emplace(...). Is the
     //    second look gone, or has it moved? What is left in strings_?
     // 2. Write symbols to a file and read them in another run, after interning in another order. What breaks,

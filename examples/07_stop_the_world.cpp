@@ -329,9 +329,11 @@ int main() {
         check(all[i].by_the_producer == 0, std::string(all[i].what) + ": no push has called the sink");
 
     std::cout
-        << "\nThe world goes on, as long as there is room beside the batch that is being written. How much\n"
-           "room must there be? That is chapter 8.\n";
-    // Exercises:
+        << "\nThe trade-off: one buffer costs nothing and stops the world; a second one, or a thread that\n"
+           "looks after lanes, costs memory, a thread and some milliseconds until a payment leaves, and the\n"
+           "world goes on. As long as there is room beside the batch that is being written: how much room\n"
+           "must there be? That is chapter 8.\n";
+    // Exercises (answers: README.md):
     // 1. Make a payment 1,024 bytes. Which of the four gets slower, and which push of it?
     // 2. Make a batch 10,000. Compare "1 in 1,000" and "1 in 10,000" with what you expected.
     // 3. Let two threads push. What does single cost the thread that did not fill the buffer?

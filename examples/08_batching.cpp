@@ -293,7 +293,7 @@ int main() {
     std::cout << "\nRoom costs memory, and what is in the buffer dies with the process. So what may be "
                  "called done,\n"
                  "and when? That is chapter 9.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Set linger to 5 ms. The pauses of the batcher get shorter than predicted by up to 5 ms: why?
     // 2. Your database stalls for 2 s at a failover, at 20,000 events of 200 bytes a second. What capacity?
     // 3. Two stalls, 20 ms apart. When is the law right for the second one?

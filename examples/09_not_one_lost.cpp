@@ -363,7 +363,7 @@ int main() {
     std::cout << "\nA buffer trades answers for time: `ok` at once, or `committed` later. It must say which "
                  "it was,\n"
                  "lose nothing in between while it lives, and leave the rest to a key.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Give lecture_buffer a flag "the other one is at work", and let push wait. Which losses are left?
     // 2. Let the sink fail for ever, with a dead_letter hook that writes a file. Where is each payment?
     // 3. Push 10,000 a second in section 3 instead of all that go. How many does `ok` lose now, and which

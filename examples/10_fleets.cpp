@@ -268,7 +268,7 @@ int main() {
     std::cout
         << "\nA placement is a promise to all who have written before. Inventing a better one is easy;\n"
            "keeping the old one is what lets a program join.\n";
-    // Exercises:
+    // Exercises (answers: README.md):
     // 1. Which of the keys move if the fleet's third server goes? Compare cairn::movement of two rings.
     // 2. Write with KETAMA instead of KETAMA_WEIGHTED, but leave the weights. What must the reader change?
     // 3. fleets/haproxy.hpp looks for the nearest point. How much more even is that? cairn::balance says it.

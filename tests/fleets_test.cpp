@@ -120,7 +120,7 @@ TEST(Fleets, CountsInFloatFallShortForTheKnownNumbersOfEqualServers) {
             EXPECT_EQ(cairn::detail::labels_in_float(1, n, n), 39u);
             short_ones.push_back(n);
         }
-    EXPECT_EQ(short_ones.size(), 54u);
+    ASSERT_EQ(short_ones.size(), 54u);
     EXPECT_EQ(std::vector<std::size_t>(short_ones.begin(), short_ones.begin() + 8),
               (std::vector<std::size_t>{25, 47, 50, 55, 61, 71, 94, 100}));
     EXPECT_EQ(libmemcached_ring<md5>(equal_servers(24), weighted).points(), 24u * 160);
@@ -246,6 +246,17 @@ TEST(Fleets, NginxsGoldenKeysGoWhereItSentThem) {
     auto const port = [](auto const& router, std::size_t i) { return router.node(i).address.substr(10); };
     check_golden("nginx_chash_weights.csv", 500, nginx_ring(servers), port);
     check_golden("nginx_hash_mod_weights.csv", 500, nginx_table(servers), port);
+}
+
+// The golden weights add up to 8, which a sixteenth bit would not change.
+TEST(Fleets, NginxsPlainHashHasFifteenBitsOfTheCrc) {
+    std::uint32_t any = 0;
+    for (int i = 0; i < 1000; ++i) {
+        std::string const key = "key-" + std::to_string(i);
+        EXPECT_EQ(nginx_plain{}.number(key), cairn::detail::crc32(key) / 65'536 % 32'768) << key;
+        any |= nginx_plain{}.number(key);
+    }
+    EXPECT_EQ(any, 0x7fffu);
 }
 
 TEST(Fleets, NginxKeepsOneOfThePointsAtOnePosition) {

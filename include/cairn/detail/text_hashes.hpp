@@ -42,20 +42,25 @@ template <class Word>
     std::size_t const shortest =
         std::ranges::min(texts, {}, [](auto const& text) { return text.size(); }).size();
     eight_words hash;
-    // Four bytes of each at a time. Flipping its highest bit and subtracting that bit makes a byte signed.
-    auto const add_four = [&](std::size_t at, std::size_t first) {
-        eight_words const four =
-            eight_words::of([&](std::size_t lane) { return little_32(texts[lane], at) ^ 0x80808080; });
-        auto const add = [&](int bits) { hash = one_at_a_time_step(hash, (four >> bits & 0xff) - 0x80); };
-        if (first == 0) add(0);
-        if (first <= 1) add(8);
-        if (first <= 2) add(16);
-        add(24);
+    auto const four_of_each = [&](std::size_t at) {  // flipped at their highest bits, see below
+        return eight_words::of([&](std::size_t lane) { return little_32(texts[lane], at) ^ 0x80808080; });
+    };
+    auto const add = [&](eight_words const& four, int bits) {  // the byte flipped, less that bit, is signed
+        hash = one_at_a_time_step(hash, (four >> bits & 0xff) - 0x80);
     };
     std::size_t done = 0;
-    for (; shortest - done >= 4; done += 4) add_four(done, 0);
-    if (std::size_t const rest = shortest - done; rest > 0 && shortest >= 4) {
-        add_four(shortest - 4, 4 - rest);  // the bytes before these were added already
+    for (; shortest - done >= 4; done += 4) {
+        eight_words const four = four_of_each(done);
+        add(four, 0);
+        add(four, 8);
+        add(four, 16);
+        add(four, 24);
+    }
+    if (done != shortest && shortest >= 4) {
+        eight_words const four = four_of_each(shortest - 4);  // of these the first were added already
+        if (shortest - done == 3) add(four, 8);
+        if (shortest - done >= 2) add(four, 16);
+        add(four, 24);
         done = shortest;
     }
     auto hashes = hash.words();

@@ -17,7 +17,7 @@
 // When not to use it: for a fleet of your own (placement.hpp), nor for libmemcached's or twemproxy's ketama:
 // they leave the port 11211 out of the label, so hardly a point is the same.
 // Source: RJ/ketama at 18cf9a7, verified by its own program's answers (tests/golden). Cost: the MD5 of the
-// key, 110 ns, and 10 ns. Thread safety: as fleet.hpp.
+// key, 110 ns, and 10 ns; 40 ns a key by find_each. Thread safety: as fleet.hpp.
 //
 //   cairn::fleets::ketama_ring const ring({{"10.0.1.1:11211", 600}, {"10.0.1.2:11211", 300}});
 //   std::string const& address = ring.find("user:42").address;   // weights are megabytes, as in its file

@@ -40,8 +40,9 @@
 // distributions RANDOM and VIRTUAL_BUCKET. Source: libmemcached 1.1.4, verified by linking it: 200 random
 // fleets, 100,000 keys, all of the settings above. Cost: as fleet.hpp, and the hash is the larger part. For
 // 15 bytes and 100 servers find takes 13 to 27 ns, a quarter to a seventh of memcached_generate_hash by the
-// same hash; by MD5 120 ns, more than half, since 110 of them are the MD5. `cairn-compare routing` shows both
-// beside the bare hash. Thread safety: as fleet.hpp.
+// same hash; by MD5 120 ns, more than half, since 110 of them are the MD5. find_each takes 11 ns a key by
+// one_at_a_time, an eighth of theirs, and 40 by MD5. `cairn-compare routing` shows both beside the bare hash.
+// Thread safety: as fleet.hpp.
 //
 //   using namespace cairn::fleets;
 //   libmemcached_ring<> const ring({{"10.0.0.1"}, {"10.0.0.2"}, {"10.0.0.3", 11212}});
