@@ -19,7 +19,7 @@
 // compare: a bound EQUAL to x leaves open which of the two is first (1 lookup in 15,000), and a hash past
 // the sixth bound may have more points of its bucket before it (3 in 1,000 at 2 points a bucket). Then
 // a binary search among the bucket's exact positions decides. So the answer is always exact, and if all
-// points share one bucket, because somebody chose the positions, the cost is that of `binary`, not more.
+// points share one bucket, because somebody chose the positions, the cost is that of `standard`, not more.
 //
 //   strategy       bytes a point   lookups that touch a second line   best for
 //   -------------  --------------  ---------------------------------  ---------------------------------
