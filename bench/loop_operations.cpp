@@ -87,20 +87,48 @@ cell_result measure_dispatch(context const& ctx) {
     }
     struct ours {
         event_loop loop;
-        std::uint64_t called = 0;
+        std::uint64_t called = 0, called_at_first = 0;
+        clock::time_point first, last;
         std::vector<registration> watched;
     };
     auto const mine = std::make_shared<ours>();
-    for (auto const& one : descriptors.all())
-        mine->watched.push_back(
-            mine->loop.watch(one.get(), readiness::in, [at = mine.get()](readiness) { ++at->called; }));
+    auto const watch = [at = mine.get()](unique_fd const& one, auto handler) {
+        at->watched.push_back(at->loop.watch(one.get(), readiness::in, handler));
+    };
+    for (auto const& one : descriptors.all()) watch(one, [at = mine.get()](readiness) { ++at->called; });
     for (int i = 0; i < 20; ++i) (void)mine->loop.poll();  // until a turn takes all of them
+    // Once more, so that the first is the first of a batch, and stays it. It and the last look at the clock.
+    mine->watched.clear();
+    for (auto const& one : descriptors.all()) {
+        if (&one == &descriptors.all().front())
+            watch(one, [at = mine.get()](readiness) {
+                at->called_at_first = at->called++;
+                at->first = clock::now();
+            });
+        else if (&one == &descriptors.all().back())
+            watch(one, [at = mine.get()](readiness) {
+                at->last = clock::now();
+                ++at->called;
+            });
+        else
+            watch(one, [at = mine.get()](readiness) { ++at->called; });
+    }
     all.push_back({our_name, ready, [mine](std::size_t) {
                        std::uint64_t const before = mine->called;
                        (void)mine->loop.poll();
                        if (mine->called - before != ready) throw std::runtime_error("not all were called");
                        return mine->called;
                    }});
+    all.push_back({dispatch_alone,
+                   ready - 1,
+                   [mine](std::size_t) {
+                       (void)mine->loop.poll();
+                       if (mine->called - mine->called_at_first != ready)
+                           throw std::runtime_error("the first was not the first, or the last not the last");
+                       return mine->called;
+                   },
+                   {},
+                   [mine] { return std::chrono::duration<double>(mine->last - mine->first).count(); }});
 #if defined(CAIRN_BENCH_HAVE_LIBEVENT)
     struct theirs {
         event_base* base = event_base_new();

@@ -8,7 +8,9 @@
 
 namespace cairn::bench {
 
-/// An event of 1,024 ready ones, the kernel's part included.
+/// An event of 1,024 ready ones, the kernel's part included. And what of that is cairn's: a contestant whose
+/// time is that from the first handler of a batch to the last.
+inline constexpr auto dispatch_alone = "cairn, dispatch alone";
 [[nodiscard]] cell_result measure_dispatch(context const& ctx);
 
 /// Posts in a burst from another thread: the time that the poster takes for one.
