@@ -100,20 +100,37 @@ TEST(Batcher, AnEventThatIsRefusedStaysWithTheCaller) {
     EXPECT_EQ(event, "a text that is too long to be stored in place");
 }
 
-TEST(Batcher, OneRunOfOneLaneIsGivenToTheSinkWhereItLies) {
-    std::vector<event const*> places;
+TEST(Batcher, EventsOfOneLaneAreGivenToTheSinkWhereTheyLie) {
+    std::vector<std::span<event>> batches;
     auto options = small(40, 10);
     options.linger = 1h;
-    lanes::of<event> batcher(
-        [&](std::span<event> events, batch_info const&) { places.push_back(events.data()); }, options);
+    lanes::of<event> batcher([&](std::span<event> events, batch_info const&) { batches.push_back(events); },
+                             options);
     auto in = batcher.make_producer();
-    for (int lap = 0; lap < 2; ++lap)
-        for (int i = 0; i < 4; ++i) {
-            for (int k = 0; k < 10; ++k) ASSERT_EQ(in.push(event{}), push_result::ok);
-            ASSERT_EQ(batcher.flush(), flush_result::ok);
-        }
-    ASSERT_EQ(places.size(), 8U);
-    for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(places[i], places[0] + i % 4 * 10);
+    auto const push = [&](int n) {
+        for (int k = 0; k < n; ++k) ASSERT_EQ(in.push(event{}), push_result::ok);
+        ASSERT_EQ(batcher.flush(), flush_result::ok);
+    };
+    for (int i = 0; i < 7; ++i) push(10);
+    push(5);
+    push(10);  // five until the end of the ring, and five from its beginning
+    push(5);
+    push(10);
+    std::array<std::size_t, 12> const at{0, 10, 20, 30, 0, 10, 20, 30, 35, 0, 5, 10};
+    std::array<std::size_t, 12> const n{10, 10, 10, 10, 10, 10, 10, 5, 5, 5, 5, 10};
+    ASSERT_EQ(batches.size(), 12U);
+    for (std::size_t i = 0; i < 12; ++i) {
+        EXPECT_EQ(batches[i].data(), batches[0].data() + at[i]) << i;
+        EXPECT_EQ(batches[i].size(), n[i]) << i;
+    }
 }
+
+#if defined(SYS_membarrier)
+TEST(Batcher, PushNeedsNoFenceWhereTheSystemHasOneForAllThreads) {
+    long const known = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+    EXPECT_EQ(cairn::detail::one_sided_fences(),
+              known > 0 && (known & MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0);
+}
+#endif
 
 }  // namespace support

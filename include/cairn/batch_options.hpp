@@ -119,16 +119,16 @@ template <class T>
 struct batch_hooks {
     /// Takes a batch that cannot be delivered: retries used up, or abandoned by close (the error is that of
     /// its last attempt, if there was one).
-    std::function<void(std::span<T>, batch_info const&, std::exception_ptr)> dead_letter;
+    std::function<void(std::span<T>, batch_info const&, std::exception_ptr)> dead_letter = {};
     /// Takes an event that is lost for want of room, with the answer that the push at work gets: full,
     /// timed_out, dropped or would_deadlock for its own event, ok for an older one that had to make room.
-    std::function<void(T&, push_result)> on_drop;
+    std::function<void(T&, push_result)> on_drop = {};
     /// All events of `producer` up to `sequence` have left; those that were delivered are committed.
-    std::function<void(std::uint32_t producer, std::uint64_t sequence)> on_committed;
+    std::function<void(std::uint32_t producer, std::uint64_t sequence)> on_committed = {};
     /// An attempt has failed.
-    std::function<void(std::exception_ptr, batch_info const&)> on_error;
+    std::function<void(std::exception_ptr, batch_info const&)> on_error = {};
     /// The size of an event in bytes, for max_bytes.
-    std::function<std::size_t(T const&)> size_of;
+    std::function<std::size_t(T const&)> size_of = {};
 };
 
 /// How a flush ended.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // How the flusher of a batcher sees the lanes, and makes one batch of them.
 //
-// Two ways to hold a batch. Usually its events stay in their slots until the sink has returned: one run of
-// one lane is given to the sink where it lies; several are moved into one array, and their slots stay taken,
-// empty. With drop_oldest, producers take from their lanes meanwhile: so events are moved out, and slots are
-// free at once. Either way the lanes say how many events have left them, and that is what sequences are made
-// of.
+// Two ways to hold a batch. Usually its events stay in their slots until the sink has returned. Those of one
+// lane are given to the sink where they lie, so such a batch ends where the ring does: a call more for each
+// lap at most, and none where max_batch divides capacity and batches are full. Those of several lanes are
+// moved into one array, and their slots stay taken, empty. With drop_oldest, producers take from their lanes
+// meanwhile: so events are moved out, and slots are free at once. Either way the lanes say how many events
+// have left them, and that is what sequences are made of.
 #pragma once
 
 #include <algorithm>
@@ -180,27 +181,24 @@ class batch_former {
         }
     }
     [[nodiscard]] std::span<T> in_place_or_gathered() {
-        std::span<T> run;
+        if constexpr (may_gather)
+            if (parts_.size() > 1) {
+                T* to = gathered_;
+                for (part const& p : parts_)
+                    p.from->events.peek_n(p.n, [&to](std::span<T> events) { to = move_to(events, to); });
+                return {gathered_, to};
+            }
+        // One lane, or a move that may throw, which would leave a batch in two places: the first run.
         part& first = parts_.front();
-        first.from->events.peek_n(first.n, [&run](std::span<T> events) {
-            if (run.empty()) run = events;
-        });
-        if (parts_.size() == 1 && run.size() == first.n) return run;
-        if constexpr (may_gather) {
-            T* to = gathered_;
-            for (part const& p : parts_)
-                p.from->events.peek_n(p.n, [&to](std::span<T> events) { to = move_to(events, to); });
-            return {gathered_, to};
-        } else {
-            // A move that throws would leave a batch in two places: such events go run by run.
-            first.n = sections_.front().count = run.size();
-            first.bytes = 0;
-            if (lanes_.options.max_bytes != 0)
-                for (T const& event : run) first.bytes += size_of(event);
-            parts_.resize(1);
-            sections_.resize(1);
-            return run;
-        }
+        std::span<T> const run = first.from->events.peek(first.n);
+        if (run.size() == first.n && parts_.size() == 1) return run;
+        first.n = sections_.front().count = run.size();
+        first.bytes = 0;
+        if (lanes_.options.max_bytes != 0)
+            for (T const& event : run) first.bytes += size_of(event);
+        parts_.resize(1);
+        sections_.resize(1);
+        return run;
     }
     static T* move_to(std::span<T> events, T* to) noexcept {
         if constexpr (std::is_trivially_copyable_v<T>) {

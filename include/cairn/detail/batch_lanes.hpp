@@ -270,9 +270,13 @@ class batch_lanes {
   private:
     struct inside {
         lane& l;
-        explicit inside(lane& into) noexcept : l(into) {
-            l.in.inside.store(true, std::memory_order_relaxed);  // see the head of this file
+        explicit inside(lane& into) noexcept : l(enter(into)) {}
+        // A function, so that the fence comes before the object: one that is alive at a fence has to lie in
+        // memory, and push would read from there where its lane is.
+        static lane& enter(lane& into) noexcept {
+            into.in.inside.store(true, std::memory_order_relaxed);  // see the head of this file
             light_fence();
+            return into;
         }
         // release: pairs with the acquire in the flusher's drained(): the event is published.
         ~inside() { l.in.inside.store(false, std::memory_order_release); }

