@@ -6,7 +6,7 @@
 //     Buffer(Sink, buffer_settings)
 //     void push(std::size_t producer, Event&&)     waits while there is no room
 //     void flush()                                 all that was pushed before is on its way to the sink
-// and its destructor delivers all.
+// and its destructor delivers all. What has a thread that looks around while nothing comes has rest() too.
 #pragma once
 
 #include <cairn/batch_buffer.hpp>
@@ -166,10 +166,18 @@ class by_queue {
     ~by_queue() {
         // release: pairs with the acquire in gather(): all that was pushed is seen.
         ended_.store(true, std::memory_order_release);
+        rest(false);
         thread_.join();
     }
     void push(std::size_t producer, Event&& event) { queue_.push(producer, std::move(event)); }
     void flush() {}  // it goes by itself
+    /// Lets the thread sleep until the next rest(false), so that it does not disturb others' runs. Nothing
+    /// may be pushed meanwhile.
+    void rest(bool rests) {
+        // release: pairs with the acquire in gather(), though nothing comes with it.
+        resting_.store(rests, std::memory_order_release);
+        if (!rests) resting_.notify_one();
+    }
 
   private:
     void gather() {
@@ -189,13 +197,14 @@ class by_queue {
                 have = 0;
             }
             if (last && got == 0 && have == 0) return;
+            if (have == 0) resting_.wait(true, std::memory_order_acquire);
         }
     }
 
     buffer_settings const settings_;
     Sink sink_;
     Queue queue_;
-    std::atomic<bool> ended_{false};
+    std::atomic<bool> ended_{false}, resting_{false};
     std::thread thread_;
 };
 

@@ -12,6 +12,12 @@
 
 #include <gtest/gtest.h>
 
+#if defined(__linux__)
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "support/batching.hpp"
 #include "support/batching_failures.hpp"
 #include "support/batching_promises.hpp"
