@@ -68,6 +68,8 @@ class by_batcher {
     void flush() {
         if (batcher_.flush() != flush_result::ok) throw std::runtime_error("cairn::batcher did not flush");
     }
+    /// Pushes that had to wait.
+    [[nodiscard]] std::uint64_t blocked() const { return batcher_.stats().blocked; }
     [[nodiscard]] static batch_options options(buffer_settings const& settings) {
         batch_options chosen;
         chosen.max_batch = settings.batch;

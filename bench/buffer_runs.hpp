@@ -210,6 +210,7 @@ struct paced_result {
     double flusher_cpu = 0;  // all that its thread used from the first call to the last, where it has one
     double peak = 0;         // bytes
     std::uint64_t events = 0, batches = 0, wrong = 0;
+    std::uint64_t blocked = 0;  // pushes that had to wait, where the buffer counts them
 };
 
 /// A sink around another one, which takes the times and checks the events.
@@ -284,6 +285,7 @@ template <template <class, class> class Buffer, class Event, class Inner>
         while (to.got.load(std::memory_order_acquire) != per_producer * settings.producers)
             std::this_thread::sleep_for(std::chrono::microseconds(50));
         result->seconds = std::chrono::duration<double>(clock::now() - start).count();
+        if constexpr (requires { buffer.blocked(); }) result->blocked = buffer.blocked();
     }
     result->peak = peak_memory() - before;
     result->events = to.got.load(std::memory_order_relaxed);

@@ -200,7 +200,7 @@ constexpr double rate = 100'000;
     for (std::size_t const producers : {std::size_t{1}, std::size_t{2}}) {
         buffer_settings const settings = settings_for(1'000, producers);
         run_cell(rows, "producers: " + std::to_string(producers), settings,
-                 all_forms<event<64>>(where, settings, {rate, ctx.quick ? 0.2 : 1.0}), ctx.quick ? 3 : 7);
+                 all_forms<event<64>>(where, settings, {rate, ctx.quick ? 0.2 : 1.0}), ctx.quick ? 3 : 5);
     }
     return rows;
 }

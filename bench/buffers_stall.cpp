@@ -38,14 +38,15 @@ struct stalling_sink {
 struct stall_row {
     std::string name;
     std::size_t capacity;
-    double predicted;  // ms
-    summary observed;  // ms, the longest response of a run
+    double predicted;           // ms
+    summary observed;           // ms, the longest response of a run
+    std::uint64_t blocked = 0;  // pushes that had to wait, in all runs
 };
 constexpr std::size_t stall_batch = 1'000;
 constexpr double stall_rate = 100'000, stall_ms = 101.6;
 
 template <template <class, class> class Buffer>
-void add_stall(std::vector<stall_row>& rows, std::vector<std::function<double()>>& runs,
+void add_stall(std::vector<stall_row>& rows, std::vector<std::function<paced_result()>>& runs,
                std::size_t capacity) {
     buffer_settings const settings{
         .batch = stall_batch, .capacity = capacity, .producers = 1, .linger = 50ms};
@@ -56,15 +57,14 @@ void add_stall(std::vector<stall_row>& rows, std::vector<std::function<double()>
                     {}});
     runs.emplace_back([settings] {
         return in_process([&] {
-                   stalling_sink sink;
-                   return run_paced<Buffer, event<64>>(sink, settings, {stall_rate, 0.5});
-               }).response.most() /
-               1e6;
+            stalling_sink sink;
+            return run_paced<Buffer, event<64>>(sink, settings, {stall_rate, 0.5});
+        });
     });
 }
 [[nodiscard]] std::vector<stall_row> stall_rows(context const& ctx) {
     std::vector<stall_row> rows;
-    std::vector<std::function<double()>> runs;
+    std::vector<std::function<paced_result()>> runs;
     add_stall<by_single>(rows, runs, stall_batch);
     add_stall<by_double>(rows, runs, 2 * stall_batch);
     add_stall<by_copy_buffer>(rows, runs, 2 * stall_batch);
@@ -73,7 +73,9 @@ void add_stall(std::vector<stall_row>& rows, std::vector<std::function<double()>
     for (int round = 0; round < (ctx.quick ? 3 : 5); ++round)
         for (std::size_t i = 0; i < rows.size(); ++i) {
             progress("buffers: the stall law, " + rows[i].name);
-            observed[i].push_back(runs[i]());
+            paced_result const one = runs[i]();
+            observed[i].push_back(one.response.most() / 1e6);
+            rows[i].blocked += one.blocked;
         }
     for (std::size_t i = 0; i < rows.size(); ++i) rows[i].observed = summarise(observed[i]);
     return rows;
@@ -113,10 +115,12 @@ void add_stall(std::vector<stall_row>& rows, std::vector<std::function<double()>
 
 void stall_figures(std::vector<stall_row> const& rows, std::vector<figure>& figures) {
     double worst = 0, idle = 0;
+    std::uint64_t blocked = 0;
     std::string where;
     for (stall_row const& row : rows) {
         if (row.predicted == 0) {
             idle = row.observed.median;
+            blocked = row.blocked;
         } else if (double const over = row.observed.median - row.predicted; where.empty() || over > worst) {
             worst = over;
             where = row.name + ", " + count(static_cast<double>(row.capacity));
@@ -124,8 +128,10 @@ void stall_figures(std::vector<stall_row> const& rows, std::vector<figure>& figu
     }
     figures.push_back({"the stall law: longest response beyond the prediction", "at most 2.00 ms",
                        number(worst) + " ms in the worst row (" + where + ")", worst <= 2});
-    figures.push_back({"… with a capacity of rate x stall", "no pause (1 ms is the machine's)",
-                       number(idle) + " ms", idle <= 1});
+    // The longest response is then the machine's: a core that somebody else had for a while.
+    figures.push_back({"… with a capacity of rate x stall: pushes that had to wait", "0",
+                       count(static_cast<double>(blocked)) + "; longest response " + number(idle) + " ms",
+                       blocked == 0});
 }
 
 /// Peak memory beyond that of the events of a full batcher, in bytes.
@@ -136,6 +142,9 @@ void stall_figures(std::vector<stall_row> const& rows, std::vector<figure>& figu
         struct slow_sink {
             void operator()(std::span<big>) const { std::this_thread::sleep_for(1ms); }
         } sink;
+        // A small one first: the pages of the program's code are not the batcher's.
+        (void)run_paced<by_batcher, big>(
+            sink, {.batch = 100, .capacity = 200, .producers = 1, .linger = 50ms}, {1'500'000, 0.01});
         // Faster than the sink: the buffer fills up.
         return run_paced<by_batcher, big>(
             sink, {.batch = 1'000, .capacity = capacity, .producers = 1, .linger = 50ms}, {1'500'000, 0.2});

@@ -200,7 +200,7 @@ outcome kill_one(scenario const& what, std::chrono::microseconds life, bool earl
     std::int64_t const running = book->flush_started == 0 ? 0 : killed - book->flush_started;
     std::int64_t const flush = std::max(book->longest_flush.load(), running);
     auto const linger = std::chrono::nanoseconds(what.options.linger).count();
-    std::int64_t const since = killed - linger - std::min<std::int64_t>(linger / 2, 500'000) - 2 * flush;
+    std::int64_t const since = killed - linger - std::min<std::int64_t>(linger / 2, 1'000'000) - 2 * flush;
     outcome seen;
     seen.flushed = flush != 0;
     for (std::size_t p = 0; p < producers; ++p) {

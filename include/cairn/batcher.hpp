@@ -67,9 +67,9 @@ namespace cairn {
 /// @tparam T      destructible without an exception. Moved from slot to batch where lanes mix, if that cannot
 ///                throw; else each call of the sink gets events of one producer.
 /// @tparam Sink   callable with std::span<T>, or with (std::span<T>, batch_info const&), by one thread. It
-/// may
-///                change and move from the events only if it then does not throw. It may throw: see
-///                retry_policy.
+///                may change and move from the events only if it then does not throw. It may throw: see
+///                retry_policy. What one lane gave lies where push put it, so a batch ends with the lane's
+///                ring, once a lap.
 /// @tparam Clock  for tests; see batch_clock.
 template <class T, class Sink, class Clock = batch_clock>
 class batcher {

@@ -30,7 +30,7 @@ TYPED_TEST_P(BatchingTime, AnEventWaitsForLingerAndNoLonger) {
     auto in = TypeParam::enter(batcher);
     fake_clock::settle();
     EXPECT_EQ(in.push(event{}), push_result::ok);
-    EXPECT_EQ(fake_clock::next(), 500us);  // the tick
+    EXPECT_EQ(fake_clock::next(), 1ms);  // the tick
     fake_clock::advance(5ms - 1ns);
     fake_clock::settle();
     EXPECT_EQ(rows, 0U);
@@ -42,7 +42,7 @@ TYPED_TEST_P(BatchingTime, AnEventWaitsForLingerAndNoLonger) {
     EXPECT_EQ(batcher.stats().oldest_age, 0ns);
     // A full batch does not wait: the next look finds it.
     for (int i = 0; i < 50; ++i) EXPECT_EQ(in.push(event{}), push_result::ok);
-    fake_clock::advance(500us);
+    fake_clock::advance(1ms);
     fake_clock::settle();
     EXPECT_EQ(rows, 51U);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The flusher of a batcher: one thread that looks into the lanes by its own clock, and hands on what is due.
 //
-// It is never woken by a push. It looks every half linger (500 µs at most, 50 µs at least when linger is 0)
+// It is never woken by a push. It looks every half linger (1 ms at most, 50 µs when linger is 0)
 // and sends a batch when there are enough events, or bytes, or the oldest has waited for linger, or a lane is
 // full, or somebody flushes or closes. No time is stored with an event: the flusher knows when it last saw
 // all lanes empty, and nothing is older than that.
@@ -254,7 +254,7 @@ class batch_flusher {
     [[nodiscard]] std::chrono::nanoseconds tick() const noexcept {
         using namespace std::chrono_literals;
         auto const linger = lanes.options.linger;
-        return linger == 0ns ? 50us : std::clamp<std::chrono::nanoseconds>(linger / 2, 1us, 500us);
+        return linger == 0ns ? 50us : std::clamp<std::chrono::nanoseconds>(linger / 2, 1us, 1ms);
     }
     void finish() {
         finished_ = true;
