@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Server programs beside the chapter: started by it, and gone with it, however it ends.
+#pragma once
+
+#include <cairn/socket.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace live {
+
+/// Where a program lies, or "". Looks in PATH and where Debian puts servers.
+inline std::string find_program(std::string const& name) {
+    char const* const path = std::getenv("PATH");
+    std::string const folders = std::string(path != nullptr ? path : "") + ":/usr/bin:/usr/sbin:";
+    for (std::size_t begin = 0, end = 0; (end = folders.find(':', begin)) != folders.npos; begin = end + 1) {
+        std::string const file = folders.substr(begin, end - begin) + '/' + name;
+        if (end > begin && ::access(file.c_str(), X_OK) == 0) return file;
+    }
+    return {};
+}
+
+/// A folder that goes with all that is in it. Its path is short: a Unix socket's may have 107 bytes.
+class temporary_folder {
+  public:
+    temporary_folder() {
+        std::string name = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr)
+            throw std::system_error(errno, std::generic_category(), "mkdtemp");
+        path_ = name;
+    }
+    ~temporary_folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    temporary_folder(temporary_folder const&) = delete;
+    temporary_folder& operator=(temporary_folder const&) = delete;
+    /// A path in it.
+    [[nodiscard]] std::string operator/(std::string const& name) const { return (path_ / name).string(); }
+
+  private:
+    std::filesystem::path path_;
+};
+
+/// `count` different ports of loopback that nobody has just now. Somebody may be quicker to take one, so
+/// whoever starts a server there must be ready to try again.
+inline std::vector<std::uint16_t> free_ports(std::size_t count) {
+    std::vector<cairn::unique_fd> held;
+    std::vector<std::uint16_t> ports;
+    for (std::size_t i = 0; i < count; ++i) {
+        held.push_back(cairn::listen(cairn::endpoint::loopback(0)));
+        ports.push_back(cairn::endpoint::of(held.back().get()).port());
+    }
+    return ports;
+}
+
+/// A program that runs until it is killed, or until the object or this process is gone. What it says goes to
+/// `log`.
+class server_process {
+  public:
+    server_process(std::vector<std::string> command, std::string log) : log_(std::move(log)) {
+        std::vector<char*> arguments;
+        for (std::string& argument : command) arguments.push_back(argument.data());
+        arguments.push_back(nullptr);
+        pid_t const parent = ::getpid();
+        pid_ = ::fork();
+        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+        if (pid_ > 0) return;
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (::getppid() != parent) ::_exit(127);  // the parent was gone before prctl
+        int const in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int const out = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (in < 0 || out < 0 || ::dup2(in, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(out, 2) < 0) ::_exit(127);
+        ::execv(arguments[0], arguments.data());
+        ::_exit(127);
+    }
+    ~server_process() { kill(); }
+    server_process(server_process&& from) noexcept
+        : log_(std::move(from.log_)), pid_(std::exchange(from.pid_, -1)) {}
+    server_process& operator=(server_process&&) = delete;
+
+    /// As a power failure would: without a last word.
+    void kill() noexcept {
+        if (pid_ <= 0) return;
+        ::kill(pid_, SIGKILL);
+        while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+        }
+        pid_ = -1;
+    }
+
+    /// Repeats `attempt` until it returns true. @throws std::runtime_error with what the program has said if
+    /// it ends, or after ten seconds. Exceptions of `attempt` count as false if they are system errors.
+    template <class Attempt>
+    void until(Attempt attempt) {
+        for (int waited = 0; waited < 1'000; ++waited) {
+            try {
+                if (attempt()) return;
+            } catch (std::system_error const&) {
+                if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
+                    pid_ = -1;
+                    break;
+                }
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        std::ifstream said(log_);
+        throw std::runtime_error("a server does not answer. It said: " +
+                                 std::string(std::istreambuf_iterator<char>(said), {}));
+    }
+
+  private:
+    std::string log_;
+    pid_t pid_ = -1;
+};
+
+}  // namespace live
