@@ -9,7 +9,9 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <initializer_list>
@@ -20,6 +22,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace live {
 
@@ -115,35 +118,54 @@ class client {
     std::optional<connection> open_;
 };
 
-/// memcached, the text protocol.
+/// memcached, the text protocol. Many keys a round trip: the way takes longer than the work.
 class memcached_client : client {
   public:
     using client::client;
 
-    /// "get user:42" is answered by "VALUE user:42 0 5", the five bytes and "END", or by "END" alone.
-    [[nodiscard]] std::optional<std::string> get(std::string const& key) {
+    /// "get a b" is answered by a line "VALUE a 0 5" and five bytes for each key that is there, in the order
+    /// of the question, then "END".
+    [[nodiscard]] std::vector<std::optional<std::string>> get(std::span<std::string const> names) {
         return with_connection([&](connection& server) {
-            server.write("get " + key + "\r\n");
-            std::string const head = server.line();
-            if (head == "END") return std::optional<std::string>();
-            if (!head.starts_with("VALUE ")) throw std::runtime_error("memcached: " + head);
-            std::optional value = server.bytes(length_in(head.substr(head.rfind(' ') + 1)));
-            if (server.line() != "END") throw std::runtime_error("memcached: no END after a value");
-            return value;
+            std::vector<std::optional<std::string>> values(names.size());
+            for (std::size_t first = 0; first < names.size(); first += many) {
+                std::size_t const last = std::min(first + many, names.size());
+                std::string request = "get";
+                for (std::size_t i = first; i < last; ++i) request.append(" ").append(names[i]);
+                server.write(request += "\r\n");
+                std::size_t next = first;
+                for (std::string head; (head = server.line()) != "END"; ++next) {
+                    while (next < last && !head.starts_with("VALUE " + names[next] + ' ')) ++next;
+                    if (next == last) throw std::runtime_error("memcached: " + head);
+                    values[next] = server.bytes(length_in(head.substr(head.rfind(' ') + 1)));
+                }
+            }
+            return values;
         });
     }
-    void set(std::string const& key, std::string const& value) {
-        expect("STORED", "set " + key + " 0 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\n");
+    /// The same value for all of them.
+    void set(std::span<std::string const> names, std::string const& value) {
+        std::string const rest = " 0 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\n";
+        for (std::size_t first = 0; first < names.size(); first += many) {
+            std::size_t const last = std::min(first + many, names.size());
+            std::string request;
+            for (std::size_t i = first; i < last; ++i) request.append("set ").append(names[i]).append(rest);
+            expect("STORED", last - first, request);
+        }
     }
     /// Forgets all.
-    void flush_all() { expect("OK", "flush_all\r\n"); }
+    void flush_all() { expect("OK", 1, "flush_all\r\n"); }
 
   private:
-    void expect(std::string_view good, std::string const& request) {
+    // Without a limit both sides could wait until the other one reads.
+    static constexpr std::size_t many = 50;
+
+    void expect(std::string_view good, std::size_t times, std::string const& request) {
         with_connection([&](connection& server) {
             server.write(request);
-            if (std::string const answer = server.line(); answer != good)
-                throw std::runtime_error("memcached: " + answer);
+            for (std::size_t i = 0; i < times; ++i)
+                if (std::string const answer = server.line(); answer != good)
+                    throw std::runtime_error("memcached: " + answer);
         });
     }
 };
