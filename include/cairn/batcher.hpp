@@ -23,7 +23,7 @@
 //   push              O(1), some 10 ns; full: as on_full says        capacity events for each producer
 //   push_n            O(n), less for each
 //   delivery          linger + one sink call later, at most          max_batch events, where lanes mix
-//   an idle batcher   some 1 % of a core, for its clock              a thread
+//   an idle batcher   1 to 3 % of a core, for its clock              a thread
 //   flush, close      what the sink takes for what is buffered
 //
 // The promise is at least once: a sink that commits and then throws is given the same batch again. batch_info
