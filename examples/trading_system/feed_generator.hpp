@@ -103,7 +103,9 @@ class feed_generator {
             return static_cast<std::uint32_t>(((*this)() >> 32) * n >> 32);
         }
         /// 0 with 1/2, 1 with 1/4, …
-        unsigned halvings() noexcept { return static_cast<unsigned>(std::countr_zero((*this)() | 1ULL << 40)); }
+        unsigned halvings() noexcept {
+            return static_cast<unsigned>(std::countr_zero((*this)() | 1ULL << 40));
+        }
         double fraction() noexcept { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 
       private:

@@ -65,14 +65,14 @@ struct header {
 struct system_event {
     static constexpr char type = 'S';
     static constexpr std::size_t size = 12;
-    header head;
+    header head{};
     char event = 'O';  ///< O, S, Q: the day, the system, the market begins; M, E, C: each ends
     static constexpr auto fields(auto& m) { return std::tie(m.head, m.event); }
 };
 struct stock_directory {
     static constexpr char type = 'R';
     static constexpr std::size_t size = 39;
-    header head;
+    header head{};
     stock_name stock{};
     char category = 'Q', status = 'N';
     std::uint32_t round_lot = 100;
@@ -90,7 +90,7 @@ struct stock_directory {
 struct add_order {
     static constexpr char type = 'A';
     static constexpr std::size_t size = 36;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     char side = 'B';
     std::uint32_t shares = 0;
@@ -103,7 +103,7 @@ struct add_order {
 struct add_attributed_order {
     static constexpr char type = 'F';
     static constexpr std::size_t size = 40;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     char side = 'B';
     std::uint32_t shares = 0;
@@ -117,7 +117,7 @@ struct add_attributed_order {
 struct order_executed {
     static constexpr char type = 'E';
     static constexpr std::size_t size = 31;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     std::uint32_t shares = 0;
     std::uint64_t match = 0;
@@ -126,7 +126,7 @@ struct order_executed {
 struct order_executed_at_price {
     static constexpr char type = 'C';
     static constexpr std::size_t size = 36;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     std::uint32_t shares = 0;
     std::uint64_t match = 0;
@@ -139,7 +139,7 @@ struct order_executed_at_price {
 struct order_cancelled {
     static constexpr char type = 'X';
     static constexpr std::size_t size = 23;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     std::uint32_t shares = 0;  ///< so many fewer
     static constexpr auto fields(auto& m) { return std::tie(m.head, m.order, m.shares); }
@@ -147,14 +147,14 @@ struct order_cancelled {
 struct order_deleted {
     static constexpr char type = 'D';
     static constexpr std::size_t size = 19;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     static constexpr auto fields(auto& m) { return std::tie(m.head, m.order); }
 };
 struct order_replaced {
     static constexpr char type = 'U';
     static constexpr std::size_t size = 35;
-    header head;
+    header head{};
     std::uint64_t order = 0;      ///< ends
     std::uint64_t new_order = 0;  ///< begins: same stock and side, last in the queue of its price
     std::uint32_t shares = 0;
@@ -166,7 +166,7 @@ struct order_replaced {
 struct trade {
     static constexpr char type = 'P';
     static constexpr std::size_t size = 44;
-    header head;
+    header head{};
     std::uint64_t order = 0;
     char side = 'B';
     std::uint32_t shares = 0;

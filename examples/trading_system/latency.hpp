@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +25,13 @@
 #include <vector>
 
 namespace trading {
+
+/// steady_clock's nanoseconds.
+[[nodiscard]] inline std::int64_t now() noexcept {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
 
 class histogram {
   public:
@@ -74,6 +82,63 @@ class histogram {
 
 inline constexpr std::array percentiles{0.5, 0.9, 0.99, 0.999, 1.0};
 
+/// From a moment to another.
+struct span_of_time {
+    std::int64_t begin = 0, end = 0;
+};
+
+/// When a thread that does nothing but look at the clock was not running: its core was taken by the system,
+/// the hypervisor or another program. Two looks with an empty loop in between that are further apart than
+/// `noticeable` can mean nothing else. What happens while the thread works is not seen, and so counts as the
+/// thread's own time.
+class core_watch {
+  public:
+    static constexpr std::int64_t noticeable = 5'000;  // ns
+
+    /// Begins anew: the time until the next look is work.
+    void work_until(std::int64_t time) noexcept { last_ = time; }
+    /// Nothing was done since the last call of either.
+    void look(std::int64_t time) {
+        if (time - last_ > noticeable) taken_.push_back({last_, time});
+        last_ = time;
+    }
+    /// In order.
+    [[nodiscard]] std::span<span_of_time const> taken() const noexcept { return taken_; }
+    void clear(std::size_t room) {
+        taken_.clear();
+        taken_.reserve(room);
+    }
+
+  private:
+    std::int64_t last_ = 0;
+    std::vector<span_of_time> taken_;
+};
+
+/// The latencies of a run.
+struct latencies {
+    histogram all;
+    histogram undisturbed;  ///< of the messages that met no taken core, nor waited behind one that did
+};
+
+/// @param samples  of one worker, in order: from when a message was due to when it was in its book.
+/// @param feed, worker  when the cores of these threads were taken.
+inline void sort_out(std::span<span_of_time const> samples, std::span<span_of_time const> feed,
+                     std::span<span_of_time const> worker, latencies& into) {
+    std::int64_t busy_until = 0;  // with messages that met a taken core, and those behind them
+    auto const met = [](std::span<span_of_time const>& taken, span_of_time const& one) {
+        while (!taken.empty() && taken.front().end < one.begin) taken = taken.subspan(1);
+        return !taken.empty() && taken.front().begin < one.end;
+    };
+    for (span_of_time const& one : samples) {
+        into.all.add(one.end - one.begin);
+        bool const by_feed = met(feed, one), by_worker = met(worker, one);
+        if (by_feed || by_worker || one.begin < busy_until)
+            busy_until = one.end;
+        else
+            into.undisturbed.add(one.end - one.begin);
+    }
+}
+
 /// A line in the picture.
 struct curve {
     std::string name;
@@ -98,7 +163,9 @@ inline void draw(std::ostream& to, std::string const& title, std::span<curve con
     constexpr double left = 70, top = 50, width = 640, height = 300;
     constexpr double decades_right = 5, first_decade = 2, decades_up = 6;  // to 99.999 %; 100 ns to 100 ms
     constexpr std::array colours{"#0b6e99", "#c2410c", "#4d7c0f", "#6b21a8"};
-    auto const x = [&](double rarity) { return left + width * std::min(rarity, decades_right) / decades_right; };
+    auto const x = [&](double rarity) {
+        return left + width * std::min(rarity, decades_right) / decades_right;
+    };
     auto const y = [&](double nanoseconds) {
         double const up = (std::log10(std::max(nanoseconds, 100.0)) - first_decade) / decades_up;
         return top + height * (1 - std::min(up, 1.0));
@@ -109,8 +176,9 @@ inline void draw(std::ostream& to, std::string const& title, std::span<curve con
     constexpr std::array shares{"0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"};
     for (std::size_t i = 0; i < shares.size(); ++i) {
         double const at = x(static_cast<double>(i));
-        to << "<path d=\"M" << at << ' ' << top << 'V' << top + height << "\" stroke=\"#ddd\"/><text x=\"" << at
-           << "\" y=\"" << top + height + 18 << "\" text-anchor=\"middle\">" << shares[i] << "</text>\n";
+        to << "<path d=\"M" << at << ' ' << top << 'V' << top + height << "\" stroke=\"#ddd\"/><text x=\""
+           << at << "\" y=\"" << top + height + 18 << "\" text-anchor=\"middle\">" << shares[i]
+           << "</text>\n";
     }
     constexpr std::array times{"100 ns", "1 us", "10 us", "100 us", "1 ms", "10 ms", "100 ms"};
     for (std::size_t i = 0; i < times.size(); ++i) {
@@ -122,8 +190,8 @@ inline void draw(std::ostream& to, std::string const& title, std::span<curve con
         char const* const colour = colours[c % colours.size()];
         to << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colour << "\" points=\"";
         for (double rarity = 0; rarity <= decades_right; rarity += 0.05)
-            to << x(rarity) << ','
-               << y(static_cast<double>(curves[c].times->at(1 - std::pow(10.0, -rarity)))) << ' ';
+            to << x(rarity) << ',' << y(static_cast<double>(curves[c].times->at(1 - std::pow(10.0, -rarity))))
+               << ' ';
         to << "\"/><text x=\"" << left + 12 << "\" y=\"" << top + 18 + 16 * static_cast<double>(c)
            << "\" fill=\"" << colour << "\">" << curves[c].name << "</text>\n";
     }

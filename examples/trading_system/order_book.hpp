@@ -17,8 +17,8 @@
 //   delete             level                                             goes back to the pools
 //   replace            a delete and an add
 //
-// Orders and levels come from object_pool: once the pools, the index and the rows are as large as a day needs,
-// nothing is allocated any more.
+// Orders and levels come from object_pool: once the pools, the index and the rows are as large as a day
+// needs, nothing is allocated any more.
 //
 // Bad input: a message about an order that is not there, one that is there already, or more shares than it
 // has, changes nothing, and is counted by its kind. So a feed that begins in the middle of a day gives books
@@ -156,9 +156,7 @@ struct order_book {
     [[nodiscard]] ladder const& operator[](side of) const noexcept {
         return sides[static_cast<std::size_t>(of)];
     }
-    [[nodiscard]] trading::top top() const noexcept {
-        return {quoted(side::bid), quoted(side::ask), traded};
-    }
+    [[nodiscard]] trading::top top() const noexcept { return {quoted(side::bid), quoted(side::ask), traded}; }
     void count(std::uint32_t traded_shares) noexcept {
         traded += traded_shares;
         ++messages;
@@ -227,12 +225,15 @@ class order_books {
         return counts_[static_cast<std::size_t>(one)];
     }
 
-    /// The end of the day: no orders. The memory stays, for the next day.
+    /// The end of the day: books without orders, nothing counted. The memory stays, for the next day.
     void clear() noexcept {
-        for (auto const& book : books_)
-            if (book != nullptr)
-                for (ladder& prices : book->sides)
-                    while (level const* const best = prices.best()) remove(*book, *best->first);
+        for (auto const& book : books_) {
+            if (book == nullptr) continue;
+            for (ladder& prices : book->sides)
+                while (level const* const best = prices.best()) remove(*book, *best->first);
+            book->traded = book->messages = 0;
+        }
+        counts_ = {};
     }
 
   private:
@@ -280,9 +281,9 @@ class order_books {
     /// A new order at the end of the queue of its price.
     order& enqueue(order_book& book, std::uint64_t id, side of, book_message const& m) {
         auto made = orders_.make(id, nullptr, nullptr, nullptr, m.shares, m.locate);
-        book[of].at(of, m.price, [&] {
-            return levels_.construct(nullptr, nullptr, 0U, 0U, m.price, of);
-        }).push_back(*made);
+        book[of]
+            .at(of, m.price, [&] { return levels_.construct(nullptr, nullptr, 0U, 0U, m.price, of); })
+            .push_back(*made);
         ++book.orders;
         return *made.release();
     }
@@ -305,10 +306,8 @@ class order_books {
     [[nodiscard]] order_book& open(book_message const& m) {
         if (m.locate >= books_.size()) books_.resize(m.locate + std::size_t{1});
         auto& book = books_[m.locate];
-        if (book == nullptr) {
-            book = std::make_unique<order_book>();
-            book->stock = m.stock;
-        }
+        if (book == nullptr) book = std::make_unique<order_book>();
+        book->stock = m.stock;
         return *book;
     }
 

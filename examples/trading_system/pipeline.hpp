@@ -9,8 +9,8 @@
 // moves only the stocks that it takes; and a name finds its worker in any process, on any day, although the
 // locates are new each morning.
 //
-// Thread safety: run() and all that looks at the books: one thread at a time, and the books only while run()
-// does not run. A ticker's watcher may be another thread.
+// Thread safety: one thread at a time; but the names of the router and the watcher's side of a ticker may be
+// used by another one while a run is under way.
 #pragma once
 
 #include <cairn/concurrent_string_interner.hpp>
@@ -21,7 +21,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -40,12 +39,6 @@
 #include "ticker.hpp"
 
 namespace trading {
-
-[[nodiscard]] inline std::int64_t now() noexcept {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
 
 /// Which worker keeps the book of a stock. For the feed thread.
 class stock_router {
@@ -72,6 +65,8 @@ class stock_router {
         }
         return known;
     }
+    /// Forgets what the locates stand for: the next day has others.
+    void clear() noexcept { std::ranges::fill(routes_, route{}); }
     /// The name of a stock. Any thread.
     [[nodiscard]] std::string_view name(cairn::symbol stock) const noexcept { return names_.view(stock); }
     [[nodiscard]] cairn::hash_ring<> const& ring() const noexcept { return ring_; }
@@ -83,90 +78,105 @@ class stock_router {
     std::vector<route> routes_ = std::vector<route>(65'536);
 };
 
-/// A thread and its books.
+/// Books, and the thread that keeps them while the feed runs.
 class worker {
   public:
-    worker(std::size_t queue, std::size_t orders) : queue_(queue) {
-        books_.reserve(orders);
-        thread_ = std::thread([this] { work(); });
-    }
+    worker(std::size_t queue, std::size_t orders) : capacity_(queue) { books_.reserve(orders); }
     worker(worker const&) = delete;
     worker& operator=(worker const&) = delete;
-    ~worker() {
-        queue_.close();
+    ~worker() { stop(); }
+
+    /// Starts the thread. @param timed  how many messages there will be at most, if they are timed, else 0.
+    void start(std::size_t timed) {
+        samples_.assign(timed, {});  // written once, so that no page is new when it is timed
+        samples_.clear();
+        core_.clear(timed / 10);
+        failure_ = nullptr;
+        queue_.emplace(capacity_);
+        thread_ = std::thread(timed == 0 ? &worker::work<false> : &worker::work<true>, this);
+    }
+    /// Waits while the queue is full. False if the thread has failed.
+    bool push(book_message const& m) { return queue_->push(m); }
+    /// Waits until all that was pushed is in the books, or the thread has failed, and ends it.
+    void stop() noexcept {
+        if (!thread_.joinable()) return;
+        queue_->close();
         thread_.join();
     }
-
-    /// For the feed thread. Waits while the queue is full; false if the worker has failed.
-    bool push(book_message const& m) { return queue_.push(m); }
-    /// Waits until all that was pushed is in the books. @throws what the worker failed of.
-    void wait_for(std::uint64_t pushed) const {
-        cairn::spin_then_yield policy;
-        // acquire: pairs with the release in work(). Then the books, too, are as the worker left them.
-        while (applied_.load(std::memory_order_acquire) < pushed) {
-            if (failed_.load(std::memory_order_acquire)) std::rethrow_exception(failure_);
-            (void)policy.wait();
-        }
+    /// @throws what the thread failed of, if it did.
+    void check() const {
+        if (failure_ != nullptr) std::rethrow_exception(failure_);
     }
 
-    /// While nothing is under way.
+    // ---- While the thread does not run. ----
+
     [[nodiscard]] order_books& books() noexcept { return books_; }
     [[nodiscard]] order_books const& books() const noexcept { return books_; }
-    [[nodiscard]] histogram& times() noexcept { return times_; }
+    /// When timed messages were due and when they were in their book, in order; and when the core was taken.
+    [[nodiscard]] std::span<span_of_time const> samples() const noexcept { return samples_; }
+    [[nodiscard]] std::span<span_of_time const> core_taken() const noexcept { return core_.taken(); }
 
     /// For who watches.
     [[nodiscard]] ticker& tops() noexcept { return tops_; }
 
   private:
+    template <bool Timed>
     void work() noexcept {
         try {
             cairn::spin_then_yield policy;
+            core_.work_until(now());
             while (true) {
-                bool const last_look = queue_.is_closed();
-                std::size_t const n = queue_.try_pop_n(batch_);
-                tops_.publish_if_wanted(books_);
+                bool const last_look = queue_->is_closed();  // before the queue is found empty
+                std::size_t const n = queue_->try_pop_n(batch_);
+                if constexpr (Timed) core_.look(now());
                 if (n != 0) {
-                    apply(std::span(batch_).first(n));
+                    apply<Timed>(std::span(batch_).first(n));
                     policy = {};
                 } else if (last_look) {
-                    return;
+                    break;
                 } else {
                     (void)policy.wait();
                 }
+                if (tops_.is_wanted()) {
+                    tops_.publish(books_);
+                    core_.work_until(now());
+                }
             }
+            tops_.publish(books_);
         } catch (...) {
             failure_ = std::current_exception();
-            failed_.store(true, std::memory_order_release);  // pairs with wait_for
-            queue_.close();
+            queue_->close();
         }
     }
+    template <bool Timed>
     void apply(std::span<book_message const> batch) {
         // A miss of the cache costs as much as all else: so the misses of a batch are had side by side.
         for (book_message const& m : batch) books_.prefetch_place(m);
         for (book_message const& m : batch) books_.prefetch_order(m);
         for (book_message const& m : batch) {
             if (books_.apply(m) == outcome::applied) tops_.mark(m.locate);
-            if (m.due != 0) times_.add(now() - m.due);
+            if constexpr (Timed) {
+                std::int64_t const done = now();
+                samples_.push_back({m.due, done});
+                core_.work_until(done);
+            }
         }
-        done_ += batch.size();
-        applied_.store(done_, std::memory_order_release);  // pairs with wait_for
     }
 
-    cairn::spsc_queue<book_message> queue_;
+    std::size_t capacity_;
+    std::optional<cairn::spsc_queue<book_message>> queue_;  // of this run
     std::array<book_message, 64> batch_;
     order_books books_;
-    histogram times_;
     ticker tops_;
-    std::uint64_t done_ = 0;
-    alignas(128) std::atomic<std::uint64_t> applied_{0};
-    std::atomic<bool> failed_{false};
+    std::vector<span_of_time> samples_;
+    core_watch core_;
     std::exception_ptr failure_;
     std::thread thread_;
 };
 
 struct pipeline_options {
     std::size_t workers = 1;
-    std::size_t queue = 4'096;      ///< messages between the feed and a worker
+    std::size_t queue = 4'096;     ///< messages between the feed and a worker
     std::size_t orders = 500'000;  ///< that each worker has room for at once; more allocate
 };
 
@@ -177,67 +187,85 @@ struct run_result {
     std::uint64_t routed = 0;    ///< to a worker
     std::uint64_t unrouted = 0;  ///< of a locate that the feed had not named
     std::uint64_t bytes = 0;
-    std::int64_t nanoseconds = 0;            ///< from the first frame to the last one in its book
-    std::int64_t latest = 0;                 ///< by so much, at most, the feed thread took a frame up late
+    std::int64_t nanoseconds = 0;             ///< from the first frame to the last one in its book
     std::optional<itch::feed_error> error{};  ///< where the feed was wrong; what came before is in the books
 
     [[nodiscard]] double per_second() const noexcept {
-        return static_cast<double>(frames) * 1e9 / static_cast<double>(std::max<std::int64_t>(nanoseconds, 1));
+        return static_cast<double>(frames) * 1e9 /
+               static_cast<double>(std::max<std::int64_t>(nanoseconds, 1));
     }
 };
 
 class pipeline {
   public:
     explicit pipeline(pipeline_options const& options) : router_(options.workers) {
-        for (std::size_t i = 0; i < options.workers; ++i) {
+        for (std::size_t i = 0; i < options.workers; ++i)
             workers_.push_back(std::make_unique<worker>(options.queue, options.orders));
-            pushed_.push_back(0);
-        }
     }
 
-    /// Reads the feed to its end, or to the first wrong frame, and returns when the books have it all.
-    /// @param rate  frames a second, each timed from when it was due; 0: as fast as it goes, untimed.
-    /// @throws std::bad_alloc of a worker; the books then lack what came after.
-    run_result run(std::span<std::byte const> feed, double rate = 0) {
-        run_result result;
-        itch::feed_reader reader(feed);
-        auto const visit = [&](auto const& m) { take(m, result); };
-        std::int64_t const begin = now();
-        if (rate == 0) {
+    /// Reads the feed to its end, or to the first wrong frame, as fast as it goes, and returns when the books
+    /// have it all. @throws std::bad_alloc of a worker, std::system_error if there is no thread.
+    run_result run(std::span<std::byte const> feed) {
+        return run(feed, 0, [&](itch::feed_reader& reader, auto visit, std::int64_t) {
             while (reader.next(visit)) {
             }
-        } else {
-            read_in_time(reader, visit, begin, 1e9 / rate, result);
-        }
-        for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->wait_for(pushed_[i]);
-        result.nanoseconds = now() - begin;
-        result.frames = reader.frames();
-        result.skipped = reader.skipped();
-        result.bytes = reader.offset();
-        result.error = reader.error();
-        due_ = 0;
+        });
+    }
+    /// The same with so many frames a second. Frame i is due at begin + i / rate, and is timed from then,
+    /// however late it is taken up: whoever starts the clock when he gets to it measures his own excuse.
+    run_result run_in_time(std::span<std::byte const> feed, double rate, latencies& times) {
+        std::size_t const at_most = feed.size() / (2 + itch::system_event::size);
+        core_watch core;
+        core.clear(at_most / 10);
+        run_result const result =
+            run(feed, at_most, [&](itch::feed_reader& reader, auto visit, std::int64_t begin) {
+                do {
+                    due_ =
+                        begin + static_cast<std::int64_t>(static_cast<double>(reader.frames()) * 1e9 / rate);
+                    std::int64_t at = now();
+                    for (core.work_until(at); at < due_; core.look(at)) at = now();
+                } while (reader.next(visit));
+            });
+        for (auto const& one : workers_) sort_out(one->samples(), core.taken(), one->core_taken(), times);
         return result;
     }
 
-    /// The end of the day: empty books, which keep their memory.
+    /// The end of the day: books without orders, which keep their memory.
     void clear() noexcept {
         for (auto const& one : workers_) one->books().clear();
+        router_.clear();
     }
 
     [[nodiscard]] stock_router const& router() const noexcept { return router_; }
     [[nodiscard]] std::span<std::unique_ptr<worker> const> workers() const noexcept { return workers_; }
 
   private:
-    /// Frame i is due at begin + i * interval, and is timed from then, however late it is taken up.
-    template <class Visit>
-    void read_in_time(itch::feed_reader& reader, Visit visit, std::int64_t begin, double interval,
-                      run_result& result) {
-        do {
-            due_ = begin + static_cast<std::int64_t>(static_cast<double>(reader.frames()) * interval);
-            std::int64_t at = now();
-            while (at < due_) at = now();
-            result.latest = std::max(result.latest, at - due_);
-        } while (reader.next(visit));
+    /// Stops the workers at its end, also if that is an exception.
+    struct all_stopped {
+        std::vector<std::unique_ptr<worker>>& workers;
+        ~all_stopped() {
+            for (auto const& one : workers) one->stop();
+        }
+    };
+
+    template <class Read>
+    run_result run(std::span<std::byte const> feed, std::size_t timed, Read read) {
+        run_result result;
+        itch::feed_reader reader(feed);
+        std::int64_t begin = 0;
+        {
+            all_stopped const at_the_end{workers_};
+            for (auto const& one : workers_) one->start(timed);
+            begin = now();
+            read(reader, [&](auto const& m) { take(m, result); }, begin);
+        }
+        result.nanoseconds = now() - begin;
+        result.frames = reader.frames();
+        result.skipped = reader.skipped();
+        result.bytes = reader.offset();
+        result.error = reader.error();
+        for (auto const& one : workers_) one->check();
+        return result;
     }
 
     void take(itch::system_event const&, run_result&) noexcept {}
@@ -256,13 +284,11 @@ class pipeline {
         book_message out = translate(m);
         out.stock = to.stock;
         out.due = due_;
-        pushed_[to.worker] += workers_[to.worker]->push(out);
-        ++result.routed;
+        result.routed += workers_[to.worker]->push(out);
     }
 
     stock_router router_;
     std::vector<std::unique_ptr<worker>> workers_;
-    std::vector<std::uint64_t> pushed_;
     std::int64_t due_ = 0;
 };
 

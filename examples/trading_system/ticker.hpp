@@ -7,15 +7,16 @@
 // prices one after the other ("conflation").
 //
 //     watcher   ask() ──────────────┐                                  ┌──▶ take(f): the newest of each stock
-//     worker    mark mark mark … publish_if_wanted(): what is marked ──┘    mark mark …
+//     worker    mark mark mark … publish(): what is marked ──┘    mark mark …
 //
-//   operation           costs
-//   -----------------   ---------------------------------------------------------------------------
-//   mark                a byte that is looked at, once for each message
-//   publish_if_wanted   a load; if asked, some 10 ns for each stock that has changed, and one call of `told`
+//   operation   costs
+//   ---------   ------------------------------------------------------------------------
+//   mark        a byte that is looked at, once for each message
+//   is_wanted   a load of a line that only a question takes away
+//   publish     some 20 ns for each stock that has changed, and one call of `told`
 //
-// What does not fit the queue stays marked, for the next time. Thread safety: ask() and take() are the
-// watcher's, mark() and publish_if_wanted() the worker's; watch() before there is anything to mark.
+// Thread safety: ask() and take() are the watcher's, mark(), is_wanted() and publish() the worker's; watch()
+// is called before there is anything to mark.
 #pragma once
 
 #include <cairn/spsc_queue.hpp>
@@ -25,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -44,52 +46,58 @@ struct top_update {
 class ticker {
   public:
     /// From now on marks count, and `told` is called on the worker's thread when an answer is there: it may
-    /// post to a loop. Precondition: no message is under way.
+    /// post to a loop. @throws std::bad_alloc
     void watch(std::function<void()> told) {
         told_ = std::move(told);
-        marked_.assign(65'536, 0);
-        list_.reserve(65'536);
-        watched_ = true;
+        marked_.assign(stocks, 0);
+        list_.reserve(stocks);
+        updates_.emplace(stocks);
     }
 
     // ---- For the watcher. ----
 
-    /// Wants to know. An answer that is not fetched yet is enough.
-    void ask() noexcept { wanted_.store(true, std::memory_order_release); }  // pairs with publish_if_wanted
-    /// Calls f(top_update const&) for each stock that has changed, of what has been published.
+    /// Wants to know.
+    void ask() noexcept { wanted_.store(true, std::memory_order_release); }  // pairs with is_wanted
+    /// Calls f(top_update const&) for each stock that had changed, of what has been published.
     template <class F>
     void take(F f) {
-        while (auto const update = updates_.try_pop()) f(*update);
+        while (auto const update = updates_->try_pop()) f(*update);
     }
 
     // ---- For the worker. ----
 
-    void mark(std::uint16_t locate) {
-        if (!watched_ || marked_[locate] != 0) return;
+    void mark(std::uint16_t locate) noexcept {
+        if (!updates_ || marked_[locate] != 0) return;
         marked_[locate] = 1;
         list_.push_back(locate);
     }
-    void publish_if_wanted(order_books const& books) {
-        // acquire: pairs with ask(), so that what the watcher took before is free room in the queue.
-        if (!wanted_.load(std::memory_order_relaxed) || !wanted_.exchange(false, std::memory_order_acquire))
-            return;
+    /// Whether ask() was called since this said so last. acquire: pairs with ask(), so that what the watcher
+    /// took before it asked is free room.
+    [[nodiscard]] bool is_wanted() noexcept {
+        return wanted_.load(std::memory_order_relaxed) && wanted_.exchange(false, std::memory_order_acquire);
+    }
+    /// Publishes what is marked. What finds no room, because the watcher does not take, stays marked.
+    void publish(order_books const& books) {
+        if (!updates_) return;
         while (!list_.empty()) {
-            order_book const& book = *books.find(list_.back());
-            if (!updates_.try_push({book.stock, list_.back(), static_cast<std::uint32_t>(book.orders),
-                                    book.messages, book.top()}))
+            std::uint16_t const locate = list_.back();
+            order_book const& book = *books.find(locate);
+            if (!updates_->try_push(
+                    {book.stock, locate, static_cast<std::uint32_t>(book.orders), book.messages, book.top()}))
                 break;
-            marked_[list_.back()] = 0;
+            marked_[locate] = 0;
             list_.pop_back();
         }
         told_();
     }
 
   private:
-    cairn::spsc_queue<top_update> updates_{4'096};
+    static constexpr std::size_t stocks = 65'536;  // that there can be
+
     std::atomic<bool> wanted_{false};
     std::function<void()> told_;
-    bool watched_ = false;
-    std::vector<std::uint8_t> marked_;  // by locate: whether it is in list_
+    std::optional<cairn::spsc_queue<top_update>> updates_;  // none: nobody watches
+    std::vector<std::uint8_t> marked_;                      // by locate: whether it is in list_
     std::vector<std::uint16_t> list_;
 };
 
