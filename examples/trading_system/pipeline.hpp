@@ -207,7 +207,7 @@ class pipeline {
     /// have it all. @throws std::bad_alloc of a worker, std::system_error if there is no thread.
     run_result run(std::span<std::byte const> feed) {
         return run(feed, 0, [&](itch::feed_reader& reader, auto visit, std::int64_t) {
-            while (reader.next(visit)) {
+            while (!stopped() && reader.next(visit)) {
             }
         });
     }
@@ -224,11 +224,16 @@ class pipeline {
                         begin + static_cast<std::int64_t>(static_cast<double>(reader.frames()) * 1e9 / rate);
                     std::int64_t at = now();
                     for (core.work_until(at); at < due_; core.look(at)) at = now();
-                } while (reader.next(visit));
+                } while (!stopped() && reader.next(visit));
             });
         for (auto const& one : workers_) sort_out(one->samples(), core.taken(), one->core_taken(), times);
         return result;
     }
+
+    /// Any thread: the run that is under way, and those to come, end after the frame at hand.
+    void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
+
+    [[nodiscard]] bool stopped() const noexcept { return stop_.load(std::memory_order_relaxed); }
 
     /// The end of the day: books without orders, which keep their memory.
     void clear() noexcept {
@@ -289,6 +294,7 @@ class pipeline {
 
     stock_router router_;
     std::vector<std::unique_ptr<worker>> workers_;
+    std::atomic<bool> stop_{false};
     std::int64_t due_ = 0;
 };
 
