@@ -124,6 +124,7 @@ class worker {
     void work() noexcept {
         try {
             cairn::spin_then_yield policy;
+            tops_.become_worker();
             core_.work_until(now());
             while (true) {
                 bool const last_look = queue_->is_closed();  // before the queue is found empty

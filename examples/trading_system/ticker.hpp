@@ -66,6 +66,10 @@ class ticker {
 
     // ---- For the worker. ----
 
+    /// This thread is the worker from now on: each run has one of its own.
+    void become_worker() noexcept {
+        if (updates_) updates_->become_producer();
+    }
     void mark(std::uint16_t locate) noexcept {
         if (!updates_ || marked_[locate] != 0) return;
         marked_[locate] = 1;
