@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "../examples/trading_system/feed_generator.hpp"
 #include "../examples/trading_system/itch.hpp"
 #include "../examples/trading_system/latency.hpp"
+#include "../examples/trading_system/mapped_file.hpp"
 #include "../examples/trading_system/naive_books.hpp"
 #include "../examples/trading_system/order_book.hpp"
 #include "../examples/trading_system/pipeline.hpp"
@@ -562,7 +564,7 @@ TEST(FeedGenerator, MakesTheSameBytesOnEveryMachine) {
     feed_options const options{.seed = 5, .messages = 20'000, .stocks = 100, .live_orders = 4'000};
     bytes const feed = make_feed(options);
     cairn::xxh3 const hash;
-    EXPECT_EQ(hash(std::span<std::byte const>(feed)), 485'107'128'148'587'305U);
+    EXPECT_EQ(hash(std::span<std::byte const>(feed)), 15'242'921'268'259'715'305U);
     EXPECT_EQ(feed, make_feed(options));
     feed_options other = options;
     other.seed = 6;
@@ -618,6 +620,23 @@ TEST(FeedGenerator, WritesAFileThatHoldsTheSameDay) {
 }
 
 TEST(FeedGenerator, RefusesNoStocks) { EXPECT_THROW(feed_generator({.stocks = 0}), std::invalid_argument); }
+
+TEST(MappedFile, HoldsWhatIsInTheFileOrSaysWhyNot) {
+    support::scratch_folder const folder;
+    std::string const path = folder.file("day.itch");
+    std::uint64_t const written = write_feed(path, {.messages = 100, .stocks = 3});
+    mapped_file const file(path);
+    EXPECT_EQ(file.bytes().size(), written);
+    EXPECT_TRUE(std::ranges::equal(file.bytes(), make_feed({.messages = 100, .stocks = 3})));
+    std::ofstream(folder.file("empty")).close();
+    EXPECT_TRUE(mapped_file(folder.file("empty")).bytes().empty());
+    for (std::string const& wrong : {folder.file("none"), folder.file("")}) try {
+            mapped_file const none(wrong);
+            ADD_FAILURE() << wrong;
+        } catch (std::system_error const& error) {
+            EXPECT_NE(std::string(error.what()).find(wrong), std::string::npos) << error.what();
+        }
+}
 
 // ---- Latencies. ----
 

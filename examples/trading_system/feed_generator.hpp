@@ -63,7 +63,7 @@ class feed_generator {
         now_ += random_.below(2'000);
         std::size_t const which = pick_stock();
         stock& one = stocks_[which];
-        one.cents += random_.below(200) == 0 ? 1 - 2 * static_cast<std::int64_t>(random_.below(2)) : 0;
+        one.cents += random_.below(500) == 0 ? 1 - 2 * static_cast<std::int64_t>(random_.below(2)) : 0;
         one.cents = std::max<std::int64_t>(one.cents, 100);
         auto const locate = static_cast<std::uint16_t>(which + 1);
         if (trade_through(feed, one, locate)) return true;

@@ -16,8 +16,10 @@
 // Times are reported; asserted is what is in the books.
 #include <cairn/event_loop.hpp>
 #include <cairn/object_pool.hpp>
+#include <cairn/socket.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -33,8 +35,10 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "checksum.hpp"
@@ -66,7 +70,7 @@ struct options {
     std::string file{}, make{}, picture{};
     feed_options feed{};
     std::size_t workers = 2;
-    double rate = 1'000'000;
+    std::optional<double> rate{};
     std::optional<std::uint16_t> serve{};
 };
 
@@ -327,12 +331,78 @@ watched watch(feed_bytes feed, std::size_t workers) {
     return result;
 }
 
+#ifdef CAIRN_EXAMPLES_HAVE_BEAST
+/// A browser that asks for the events, and reads them, or not.
+class browser {
+  public:
+    browser(cairn::event_loop& loop, page& from, bool reads) {
+        auto [own, other] = cairn::socket_pair();
+        own_ = std::move(own);
+        from.adopt(std::move(other));
+        std::string_view const request = "GET /events HTTP/1.1\r\nHost: here\r\n\r\n";
+        std::error_code error;
+        (void)cairn::send(own_.get(), std::as_bytes(std::span(request)), error);
+        if (!reads) return;
+        watch_ = loop.watch(own_.get(), cairn::readiness::in, [this](cairn::readiness) { read(); });
+    }
+    /// How many events of this kind have come.
+    [[nodiscard]] std::size_t events(std::string_view kind) const {
+        std::size_t n = 0;
+        for (std::size_t at = 0; (at = got_.find(kind, at)) != got_.npos; at += kind.size()) ++n;
+        return n;
+    }
+
+  private:
+    void read() {
+        std::array<std::byte, 4'096> some;
+        std::error_code error;
+        std::size_t const n = cairn::receive(own_.get(), some, error);
+        got_.append(reinterpret_cast<char const*>(some.data()), n);
+        if (n == 0) watch_.reset();
+    }
+    cairn::unique_fd own_;
+    cairn::registration watch_;
+    std::string got_;
+};
+
+struct shown {
+    std::size_t books = 0, times = 0;  // events of each kind that the first browser has read
+    std::uint64_t sum = 0;
+};
+/// Two browsers while the feed comes in time: one reads, one never does.
+shown show(feed_bytes feed, double rate) {
+    cairn::event_loop loop;
+    pipeline books({.workers = 1});
+    page live(loop, books);
+    browser reader(loop, live, true), silent(loop, live, false);
+    latencies times;
+    std::exception_ptr failed;
+    std::thread feeder([&] {
+        try {
+            (void)books.run_in_time(feed, rate, times);
+        } catch (...) {
+            failed = std::current_exception();
+        }
+        loop.post([&] {
+            live.show(times, 1);
+            live.stop([&loop] { loop.stop(); });
+        });
+    });
+    loop.run();
+    feeder.join();
+    if (failed != nullptr) std::rethrow_exception(failed);
+    return {reader.events("event: books"), reader.events("event: times"), checksum(books)};
+}
+#endif
+
 // ---- All of it. ----
 
 void chapter(feed_bytes day, options const& asked) {
     std::cout << std::fixed << std::setprecision(2);
     feed_bytes const feed =
         first(day, std::max<std::uint64_t>(asked.feed.messages, 1) + asked.feed.stocks + 6);
+
+    double const rate_asked = asked.rate.value_or(1'000'000);
 
     // ---- What an exchange says. ----
     std::cout << "1. The feed: " << static_cast<double>(feed.size()) / 1e6 << " MB\n\n ";
@@ -403,9 +473,9 @@ void chapter(feed_bytes day, options const& asked) {
     // ---- How long does it take? ----
     auto const times = std::make_unique<latencies>();
     pipeline timed({.workers = 1});
-    run_result const in_time = timed.run_in_time(feed, asked.rate, *times);
+    run_result const in_time = timed.run_in_time(feed, rate_asked, *times);
     same = same && checksum(timed) == sum;
-    std::cout << "5. From when a message is due until it is in its book, at " << asked.rate / 1e6
+    std::cout << "5. From when a message is due until it is in its book, at " << rate_asked / 1e6
               << " million/s (got " << in_time.per_second() / 1e6 << ")\n\n"
               << "                             count       p50       p90       p99     p99.9       max\n";
     print_times("all messages", times->all);
@@ -445,6 +515,11 @@ void chapter(feed_bytes day, options const& asked) {
     std::cout << "7. Someone asks every 20 ms, while the feed comes as fast as it goes\n\n"
               << "  " << seen.routed << " messages, asked " << seen.asked << " times, " << seen.updates
               << " prices shown\n";
+#ifdef CAIRN_EXAMPLES_HAVE_BEAST
+    shown const page_shown = show(feed, rate_asked);
+    std::cout << "  and a page with two browsers, of which one never reads: the other one got "
+              << page_shown.books << " pictures of the books\n";
+#endif
 
     std::cout << "\nClaims\n";
     check(checksum(naive) == sum, "maps and pools agree on each order of each queue");
@@ -455,7 +530,7 @@ void chapter(feed_bytes day, options const& asked) {
     check(all_routed || !asked.file.empty(), "no message of a stock that was never named");
     check(times->all.size() == in_time.routed, "each message was timed, once");
     check(static_cast<double>(in_time.nanoseconds) >=
-              1e9 * static_cast<double>(in_time.frames - 1) / asked.rate,
+              1e9 * static_cast<double>(in_time.frames - 1) / rate_asked,
           "no message was taken up before it was due");
     check(stopped.error && stopped.error->offset == where && stopped.frames == frames / 2,
           "the wrong frame was found, at its byte");
@@ -463,6 +538,11 @@ void chapter(feed_bytes day, options const& asked) {
     check(again, "the next feed is not disturbed");
     check(seen.right, "the last prices that were shown are those of the books");
     check(seen.updates <= seen.routed, "a watcher costs no more than there are messages");
+#ifdef CAIRN_EXAMPLES_HAVE_BEAST
+    check(page_shown.books != 0 && page_shown.times == 1,
+          "a browser gets the books, and the times at the end");
+    check(page_shown.sum == sum, "one that never reads disturbs nobody");
+#endif
     check(std::filesystem::exists(picture), "the picture was written");
     std::cout
         << "\nOne writer for each book, and nothing shared but queues: so there is no lock, and a price of\n"
@@ -506,7 +586,7 @@ int main(int argc, char** argv) {
         feed_bytes const day = file ? file->bytes() : feed_bytes(made);
         if (asked.serve) {
 #ifdef CAIRN_EXAMPLES_HAVE_BEAST
-            return serve(day, *asked.serve, asked.workers, asked.rate);
+            return serve(day, *asked.serve, asked.workers, asked.rate.value_or(100'000));
 #else
             throw std::runtime_error("the page needs Boost.Beast, which was not there when this was built");
 #endif

@@ -22,18 +22,20 @@ class mapped_file {
         int const file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
         if (file == -1) throw std::system_error(errno, std::system_category(), path);
         struct stat about{};
-        if (::fstat(file, &about) == 0 && about.st_size > 0) {
-            void* const at =
-                ::mmap(nullptr, static_cast<std::size_t>(about.st_size), PROT_READ, MAP_PRIVATE, file, 0);
-            if (at != MAP_FAILED)
-                bytes_ = {static_cast<std::byte const*>(at), static_cast<std::size_t>(about.st_size)};
+        bool good = ::fstat(file, &about) == 0;
+        if (good && S_ISDIR(about.st_mode)) {
+            errno = EISDIR;
+            good = false;
         }
-        bool const good = bytes_.data() != nullptr || (about.st_size == 0 && S_ISREG(about.st_mode));
+        if (good && about.st_size > 0) {
+            auto const size = static_cast<std::size_t>(about.st_size);
+            void* const at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+            good = at != MAP_FAILED;
+            if (good) bytes_ = {static_cast<std::byte const*>(at), size};
+        }
         std::error_code const error(errno, std::system_category());
         (void)::close(file);  // the mapping keeps it
-        if (!good)
-            throw std::system_error(
-                S_ISREG(about.st_mode) ? error : std::make_error_code(std::errc::is_a_directory), path);
+        if (!good) throw std::system_error(error, path);
     }
     mapped_file(mapped_file const&) = delete;
     mapped_file& operator=(mapped_file const&) = delete;

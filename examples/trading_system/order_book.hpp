@@ -10,7 +10,7 @@
 //
 //   message            costs                                             memory
 //   ----------------   -----------------------------------------------   ------------------------------
-//   add                O(distance to the best price), O(log prices)      an order of 48 bytes, and 16 in the
+//   add                O(distance to the best price), O(log prices)      an order of 40 bytes, and 16 in the
 //                      when it is far; shifts the prices that are        index twice over; a level of 40 if
 //                      better if its own is new                          the price is new
 //   execute, cancel    O(1): the index finds the order, it knows its     none
@@ -54,6 +54,7 @@ struct order {
     std::uint32_t shares = 0;
     std::uint16_t locate = 0;
 };
+static_assert(sizeof(order) == 40);
 
 /// A price and its queue.
 struct level {

@@ -53,6 +53,8 @@ class page {
     }
 
     [[nodiscard]] cairn::endpoint listen(cairn::endpoint const& at) { return server_.listen(at); }
+    /// Shows it to one who is connected already.
+    void adopt(cairn::unique_fd browser) { server_.adopt(std::move(browser)); }
     /// Says goodbye to all, then calls then().
     void stop(std::function<void()> then) {
         for (auto& [number, one] : browsers_) one.end();
