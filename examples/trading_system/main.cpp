@@ -15,11 +15,8 @@
 //
 // Times are reported; asserted is what is in the books.
 #include <cairn/event_loop.hpp>
-#include <cairn/object_pool.hpp>
-#include <cairn/socket.hpp>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -35,22 +32,21 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <thread>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "checksum.hpp"
 #include "feed_generator.hpp"
+#include "index_race.hpp"
 #include "itch.hpp"
 #include "latency.hpp"
 #include "mapped_file.hpp"
 #include "naive_books.hpp"
 #include "order_book.hpp"
-#include "order_index.hpp"
 #include "pipeline.hpp"
 #ifdef CAIRN_EXAMPLES_HAVE_BEAST
+#include "browser.hpp"
 #include "page.hpp"
 #endif
 
@@ -173,113 +169,6 @@ double keep(Books& books, feed_bytes feed) {
     return millions(reader.frames(), seconds(begin));
 }
 
-// ---- 3. Indexes: the same calls on each. ----
-
-struct call {
-    enum { find, insert, erase } what;
-    std::uint64_t id;
-};
-
-/// What the books ask their index for.
-std::vector<call> calls_of(feed_bytes feed) {
-    std::vector<call> calls;
-    order_books books;
-    itch::feed_reader reader(feed);
-    while (reader.next([&](auto const& m) {
-        if constexpr (requires { translate(m); }) {
-            book_message const b = translate(m);
-            if (books.apply(b) != outcome::applied || b.what == action::trade) return;
-            bool const gone = books.find_order(b.order, b.locate) == nullptr;
-            calls.push_back({call::find, b.order});
-            if (b.what == action::add) calls.push_back({call::insert, b.order});
-            if (gone) calls.push_back({call::erase, b.order});
-            if (b.what == action::replace && b.new_order != b.order)
-                calls.push_back({call::insert, b.new_order});
-        }
-    })) {
-    }
-    return calls;
-}
-
-class map_index {
-  public:
-    static constexpr auto what = "std::unordered_map";
-    [[nodiscard]] order* find(std::uint64_t id) const {
-        auto const found = orders_.find(id);
-        return found == orders_.end() ? nullptr : found->second;
-    }
-    void insert(order* one) { orders_.emplace(one->id, one); }
-    void erase(order* one) { orders_.erase(one->id); }
-
-  private:
-    std::unordered_map<std::uint64_t, order*> orders_;
-};
-class array_index {
-  public:
-    static constexpr auto what = "an array by number";
-    [[nodiscard]] order* find(std::uint64_t id) const { return id < orders_.size() ? orders_[id] : nullptr; }
-    void insert(order* one) {
-        if (one->id > 1'000'000'000) throw std::length_error("an array of 8 GB for one order");
-        if (one->id >= orders_.size()) orders_.resize(2 * one->id + 1'024);
-        orders_[one->id] = one;
-    }
-    void erase(order* one) { orders_[one->id] = nullptr; }
-
-  private:
-    std::vector<order*> orders_;
-};
-class flat_index {
-  public:
-    static constexpr auto what = "order_index";
-    [[nodiscard]] order* find(std::uint64_t id) const { return orders_.find(id, 0); }
-    void insert(order* one) {
-        orders_.make_room();
-        orders_.insert(one);
-    }
-    void erase(order* one) { orders_.erase(one); }
-
-  private:
-    order_index<order> orders_;
-};
-
-struct index_result {
-    char const* what;
-    double nanoseconds;   // a call
-    std::uint64_t found;  // the sum of what was found
-};
-template <class Index>
-index_result ask(std::vector<call> const& calls) {
-    cairn::object_pool<order> pool;
-    Index index;
-    std::uint64_t sum = 0;
-    std::int64_t const begin = now();
-    for (call const& one : calls) {
-        if (one.what == call::insert) {
-            index.insert(pool.construct(one.id));
-            continue;
-        }
-        order* const found = index.find(one.id);
-        sum = sum * 31 + (found == nullptr ? 0 : found->id);
-        if (one.what == call::erase && found != nullptr) {
-            index.erase(found);
-            pool.destroy(found);
-        }
-    }
-    double const took = seconds(begin) * 1e9 / static_cast<double>(std::max<std::size_t>(calls.size(), 1));
-    for (call const& one : calls)
-        if (order* const left = index.find(one.id)) {
-            index.erase(left);
-            pool.destroy(left);
-        }
-    return {Index::what, took, sum};
-}
-template <class Index>
-index_result best_of_three(std::vector<call> const& calls) {
-    index_result best = ask<Index>(calls);
-    for (int i = 0; i < 2; ++i) best.nanoseconds = std::min(best.nanoseconds, ask<Index>(calls).nanoseconds);
-    return best;
-}
-
 // ---- 5. ----
 
 void print_times(char const* what, histogram const& times) {
@@ -332,39 +221,6 @@ watched watch(feed_bytes feed, std::size_t workers) {
 }
 
 #ifdef CAIRN_EXAMPLES_HAVE_BEAST
-/// A browser that asks for the events, and reads them, or not.
-class browser {
-  public:
-    browser(cairn::event_loop& loop, page& from, bool reads) {
-        auto [own, other] = cairn::socket_pair();
-        own_ = std::move(own);
-        from.adopt(std::move(other));
-        std::string_view const request = "GET /events HTTP/1.1\r\nHost: here\r\n\r\n";
-        std::error_code error;
-        (void)cairn::send(own_.get(), std::as_bytes(std::span(request)), error);
-        if (!reads) return;
-        watch_ = loop.watch(own_.get(), cairn::readiness::in, [this](cairn::readiness) { read(); });
-    }
-    /// How many events of this kind have come.
-    [[nodiscard]] std::size_t events(std::string_view kind) const {
-        std::size_t n = 0;
-        for (std::size_t at = 0; (at = got_.find(kind, at)) != got_.npos; at += kind.size()) ++n;
-        return n;
-    }
-
-  private:
-    void read() {
-        std::array<std::byte, 4'096> some;
-        std::error_code error;
-        std::size_t const n = cairn::receive(own_.get(), some, error);
-        got_.append(reinterpret_cast<char const*>(some.data()), n);
-        if (n == 0) watch_.reset();
-    }
-    cairn::unique_fd own_;
-    cairn::registration watch_;
-    std::string got_;
-};
-
 struct shown {
     std::size_t books = 0, times = 0;  // events of each kind that the first browser has read
     std::uint64_t sum = 0;
