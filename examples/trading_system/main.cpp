@@ -258,6 +258,12 @@ void chapter(feed_bytes day, options const& asked) {
     feed_bytes const feed =
         first(day, std::max<std::uint64_t>(asked.feed.messages, 1) + asked.feed.stocks + 6);
 
+    if (feed.empty()) {
+        itch::feed_reader nothing(day);
+        (void)nothing.next([](auto const&) {});
+        throw std::runtime_error("no frame can be read: " +
+                                 (nothing.error() ? nothing.error()->what : "the feed is empty"));
+    }
     double const rate_asked = asked.rate.value_or(1'000'000);
 
     // ---- What an exchange says. ----
