@@ -258,11 +258,11 @@ void chapter(feed_bytes day, options const& asked) {
     feed_bytes const feed =
         first(day, std::max<std::uint64_t>(asked.feed.messages, 1) + asked.feed.stocks + 6);
 
-    if (feed.empty()) {
+    if (feed.size() <= 2) {  // a frame has 3 bytes or more
         itch::feed_reader nothing(day);
         (void)nothing.next([](auto const&) {});
         throw std::runtime_error("no frame can be read: " +
-                                 (nothing.error() ? nothing.error()->what : "the feed is empty"));
+                                 (nothing.error() ? nothing.error()->what : "there is none"));
     }
     double const rate_asked = asked.rate.value_or(1'000'000);
 
