@@ -117,9 +117,26 @@ void served_figures(std::vector<served_cell> const& cells, std::vector<figure>& 
     at_most("loop: processor time a request vs raw epoll", our_name, "raw epoll", 1.02, all);
     at_most("… coroutines, to 256 connections", "cairn coroutines", "raw epoll", 1.05, few);
     at_most("… coroutines, 512 connections", "cairn coroutines", "raw epoll", 1.08, many);
-    at_most("… vs libuv", our_name, "libuv", 0.88, all);
-    at_most("… vs asio", our_name, "asio", 0.97, all);
-    at_most("… coroutines vs asio's coroutines", "cairn coroutines", "asio coroutines", 0.93, all);
+    // No server here can do less than raw epoll, so its own ratio is the limit of each of these.
+    auto const against = [&](std::string what, std::string const& server, std::string const& to,
+                             double most) {
+        std::vector<double> ratios, limits;
+        for (served_cell const& cell : cells) {
+            if (!cell.has(server) || !cell.has(to)) continue;
+            ratios.push_back(cell.ratio(server, to).median);
+            limits.push_back(cell.ratio("raw epoll", to).median);
+        }
+        if (ratios.empty()) return;
+        double const mean = geometric_mean(ratios);
+        figures.push_back({std::move(what), "at most " + number(most) + " x (geometric mean)",
+                           number(mean) + " x; " + number(*std::max_element(ratios.begin(), ratios.end())) +
+                               " x in the worst row; raw epoll itself " + number(geometric_mean(limits)) +
+                               " x",
+                           mean <= most});
+    };
+    against("… vs libuv", our_name, "libuv", 0.88);
+    against("… vs asio", our_name, "asio", 0.97);
+    against("… coroutines vs asio's coroutines", "cairn coroutines", "asio coroutines", 0.93);
 }
 
 }  // namespace
@@ -168,7 +185,7 @@ answer question_loop(context& ctx) {
     cell_result const dispatch = measure_dispatch(ctx);
     cell_result const posted = measure_post(ctx);
     timer_cells const timing = measure_timers(ctx);
-    lateness const late = measure_lateness(ctx);
+    lateness const late = measure_lateness(ctx, 1), usually = measure_lateness(ctx, usual_slack);
     question["tables"].push_back(timer_table(timing, dispatch, posted));
 
     summary const own = dispatch.of(dispatch_alone);
@@ -185,11 +202,13 @@ answer question_loop(context& ctx) {
     at_most("loop: refresh of a timer among 10,000", timing.refresh, 20);
     at_most("loop: add", timing.add, 45);
     at_most("loop: cancel", timing.cancel, 25);
-    result.figures.push_back(
-        {"loop: lateness of a deadline of 100 µs, median; early ones", "at most 100 µs; 0",
-         number(late.median) + " µs (p99 " + number(late.p99) + "); " +
-             count(static_cast<double>(late.early)) + " of " + count(static_cast<double>(late.fired)),
-         late.median <= 100 && late.early == 0});
+    result.figures.push_back({"loop: lateness of a deadline of 100 µs, median; early ones",
+                              "at most 100 µs with PR_SET_TIMERSLACK 1; 0",
+                              number(late.median) + " µs (p99 " + number(late.p99) +
+                                  "), with the usual slack of 50 µs " + number(usually.median) + " µs; " +
+                                  count(static_cast<double>(late.early + usually.early)) + " of " +
+                                  count(static_cast<double>(late.fired + usually.fired)),
+                              late.median <= 100 && late.early + usually.early == 0});
     auto const memory = [&](std::string what, double bytes, double most) {
         result.figures.push_back(
             {std::move(what), "at most " + number(most) + " bytes", number(bytes) + " bytes", bytes <= most});

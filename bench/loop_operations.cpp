@@ -23,6 +23,7 @@
 #include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 
 #if defined(CAIRN_BENCH_HAVE_LIBUV)
 #include <uv.h>
@@ -375,8 +376,9 @@ timer_cells measure_timers(context const& ctx) {
     return {measure(ctx, add), measure(ctx, refresh), measure(ctx, cancel)};
 }
 
-lateness measure_lateness(context const& ctx) {
+lateness measure_lateness(context const& ctx, unsigned long slack) {
     progress("loop: lateness");
+    (void)prctl(PR_SET_TIMERSLACK, slack);
     event_loop loop;
     std::vector<double> late;
     lateness result;
@@ -395,6 +397,7 @@ lateness measure_lateness(context const& ctx) {
     std::sort(late.begin(), late.end());
     result.median = late[late.size() / 2];
     result.p99 = late[late.size() * 99 / 100];
+    (void)prctl(PR_SET_TIMERSLACK, usual_slack);
     return result;
 }
 

@@ -27,7 +27,10 @@ struct lateness {
     std::uint64_t early = 0, fired = 0;
 };
 /// Deadlines of 100 µs, one after the other.
-[[nodiscard]] lateness measure_lateness(context const& ctx);
+/// `slack` is how much later than asked for the system may wake this thread, in ns (prctl PR_SET_TIMERSLACK).
+[[nodiscard]] lateness measure_lateness(context const& ctx, unsigned long slack);
+
+constexpr unsigned long usual_slack = 50'000;  // what Linux gives each thread
 
 /// Bytes of the heap for each of 4,096 connections that are watched and idle: of a handler, of a coroutine.
 [[nodiscard]] double memory_of_a_watch();
