@@ -26,7 +26,6 @@ namespace cairn::bench {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto our_name = "cairn";
 
 /// Fails in 30 % of its calls: before it has taken the batch, or after, so that the batch comes again.
 struct failing_sink {

@@ -32,7 +32,6 @@ namespace cairn::bench {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto our_name = "cairn";
 
 struct linger_row {
     double milliseconds;
