@@ -171,8 +171,11 @@ TEST_F(PostgresSink, ABatchThatIsGivenTwiceIsThereOnceIfDuplicatesAreIgnored) {
     auto to = sink(2, sinks::on_duplicate::ignore);
     auto const rows = some(1, 0, 120);
     to(std::span(rows).first(70));  // "committed, then threw"
+    EXPECT_EQ(to.inserted(), 70U);
     to(rows);
+    EXPECT_EQ(to.inserted(), 50U);
     to(rows);
+    EXPECT_EQ(to.inserted(), 0U);
     EXPECT_TRUE(holds(120));
     auto bad = some(1, 120, 10);
     bad[5].body = std::string("a\0b", 3);

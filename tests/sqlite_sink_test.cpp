@@ -191,7 +191,11 @@ TEST(SqliteSink, ABatchThatIsGivenTwiceIsThereOnceIfDuplicatesAreIgnored) {
     event_sink sink(folder.file("db"), events(2), event_values, {.duplicates = sinks::on_duplicate::ignore});
     auto const rows = some(1, 0, 120);
     sink(std::span(rows).first(70));  // "committed, then threw"
+    EXPECT_EQ(sink.inserted(), 70U);
     sink(rows);
+    EXPECT_EQ(sink.inserted(), 50U);
+    sink({});
+    EXPECT_EQ(sink.inserted(), 0U);
     EXPECT_EQ(reader(folder.file("db")).all(), rows);
 }
 

@@ -179,6 +179,7 @@ class postgres_sink {
 
     /// Inserts all rows, or throws and has inserted none, unless the connection broke at the commit.
     void operator()(std::span<Row const> rows) {
+        inserted_ = 0;
         if (rows.empty()) return;
         stream_.begin();
         for (Row const& row : rows) stream_.add(values_(row));
@@ -186,19 +187,24 @@ class postgres_sink {
         if (!connection_ || !connection_->alive()) connect();
         if (duplicates_ == on_duplicate::fail) {
             connection_->copy(copy_, stream_.data());  // a transaction of its own
+            inserted_ = rows.size();
             return;
         }
         connection_->run("BEGIN");
         try {
             connection_->copy(copy_, stream_.data());
-            connection_->run(insert_);
+            std::string const done = connection_->run(insert_);  // "INSERT 0 5"
             connection_->run("COMMIT");
+            inserted_ = std::stoul(done.substr(done.rfind(' ') + 1));
         } catch (...) {
             // A broken connection has rolled back; one that cannot is given up, which does it too.
             if (!connection_->rolled_back()) connection_.reset();
             throw;
         }
     }
+
+    /// How many rows of the last call are new: less than all of them only with on_duplicate::ignore.
+    [[nodiscard]] std::size_t inserted() const noexcept { return inserted_; }
 
   private:
     void connect() {
@@ -228,6 +234,7 @@ class postgres_sink {
     std::string copy_;
     std::string insert_;
     copy_stream stream_;
+    std::size_t inserted_ = 0;
     std::unique_ptr<postgres_connection> connection_;
 };
 

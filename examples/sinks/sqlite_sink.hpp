@@ -257,8 +257,10 @@ class sqlite_sink {
 
     /// Inserts all rows, or throws and has inserted none. An empty span is nothing to do.
     void operator()(std::span<Row const> rows) {
-        if (rows.empty()) return;
         state& s = *state_;
+        s.inserted = 0;
+        if (rows.empty()) return;
+        int const before = sqlite3_total_changes(s.connection.handle());
         s.begin.run();
         try {
             std::size_t const together = s.rows_per_statement;
@@ -275,6 +277,9 @@ class sqlite_sink {
                 s.insert_one.run();
             }
             s.commit.run();
+            // Of two counters that may wrap, the difference does not.
+            s.inserted = static_cast<unsigned>(sqlite3_total_changes(s.connection.handle())) -
+                         static_cast<unsigned>(before);
         } catch (...) {
             // Some errors have rolled it back already.
             if (sqlite3_get_autocommit(s.connection.handle()) == 0)
@@ -283,6 +288,8 @@ class sqlite_sink {
         }
     }
 
+    /// How many rows of the last call are new: less than all of them only with on_duplicate::ignore.
+    [[nodiscard]] std::size_t inserted() const noexcept { return state_->inserted; }
     [[nodiscard]] sqlite_checkpointer::counts checkpoints() const { return state_->checkpointer.so_far(); }
 
   private:
@@ -337,6 +344,7 @@ class sqlite_sink {
         sqlite_statement insert_one;
         sqlite_statement commit;
         sqlite_checkpointer checkpointer;
+        std::size_t inserted = 0;
     };
     std::unique_ptr<state> state_;
 };
