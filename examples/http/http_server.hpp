@@ -252,6 +252,8 @@ class server {
         if (clients_.empty()) tell_stopped();
     }
     std::function<void(std::exception_ptr)> on_error;
+    /// What a client is told whose request cannot be read: a status, and its words. Else it is those words.
+    std::function<response(unsigned, std::string_view)> on_refused;
 
     [[nodiscard]] cairn::endpoint const& address() const noexcept { return address_; }
     [[nodiscard]] cairn::event_loop& loop() const noexcept { return loop_; }
@@ -385,8 +387,11 @@ inline void session::fail(client& c, unsigned status) {
     parser_.reset();
     continue_ = false;
     last_ = true;
-    auto const reason = boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(status));
-    answer(c, first_ + slots_.size() - 1, {.status = status, .body = std::string(reason) + '\n'});
+    auto const words = boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(status));
+    std::string_view const reason(words.data(), words.size());
+    answer(c, first_ + slots_.size() - 1,
+           server_.on_refused ? server_.on_refused(status, reason)
+                              : response{.status = status, .body = std::string(reason) + '\n'});
     settle(c);
 }
 
