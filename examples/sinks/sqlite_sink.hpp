@@ -105,15 +105,19 @@ class sqlite_statement {
     }
     /// Runs it to its end. Ready for another run even if this one throws.
     void run() {
-        int const code = sqlite3_step(handle_.get());
+        each([](sqlite3_stmt*) {});
+    }
+    /// The same, and calls visit(sqlite3_stmt*) for each row.
+    template <class Visit>
+    void each(Visit visit) {
+        resetter const again{handle_.get()};
+        int code = SQLITE_OK;
+        while ((code = sqlite3_step(handle_.get())) == SQLITE_ROW) visit(handle_.get());
         // reset() would replace the message by the same one, or by none.
-        if (code != SQLITE_DONE && code != SQLITE_ROW) {
-            std::string const message = sqlite3_errmsg(connection_->handle());
-            int const extended = sqlite3_extended_errcode(connection_->handle());
-            sqlite3_reset(handle_.get());
-            throw sqlite_error("sqlite: " + message + ", in " + std::string(text(), 0, 80), extended);
-        }
-        sqlite3_reset(handle_.get());
+        if (code != SQLITE_DONE)
+            throw sqlite_error("sqlite: " + std::string(sqlite3_errmsg(connection_->handle())) + ", in " +
+                                   std::string(text(), 0, 80),
+                               sqlite3_extended_errcode(connection_->handle()));
     }
 
   private:
@@ -141,6 +145,10 @@ class sqlite_statement {
 
     struct finalizer {
         void operator()(sqlite3_stmt* handle) const noexcept { sqlite3_finalize(handle); }
+    };
+    struct resetter {
+        sqlite3_stmt* handle;
+        ~resetter() { sqlite3_reset(handle); }
     };
     sqlite_connection const* connection_;
     std::unique_ptr<sqlite3_stmt, finalizer> handle_;
