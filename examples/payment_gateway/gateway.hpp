@@ -200,8 +200,8 @@ class service {
     [[nodiscard]] shard& owner_of(std::uint64_t position) { return *shards_[ring_.owner_of(position)]; }
 
     [[nodiscard]] ring with(std::string const& name) const {
-        if (!payment_id::is_valid(name) || name[0] == '.')
-            throw problem(422, "invalid_name", "a shard's name has letters, digits or . _ : -");
+        if (!payment_id::is_valid(name) || name[0] == '.' || name.size() > 40)
+            throw problem(422, "invalid_name", "a shard's name has 1 to 40 letters, digits or . _ : -");
         if (ring_.contains(name)) throw problem(409, "known_shard", "there is a shard of this name");
         ring after = ring_;
         after.add(name);

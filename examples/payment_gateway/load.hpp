@@ -104,6 +104,12 @@ class load {
         ended_at_ = cairn::event_loop::clock::now();
         tell_end();
     }
+    /// The service is gone: what waits for an answer gets none.
+    void give_up() {
+        if (!stopping_) stop();
+        for (auto const& one : callers_) one->handler().forget();
+        on_end = {};
+    }
     /// Called once: stopped and all answered, or no connection left.
     std::function<void()> on_end;
 
@@ -112,6 +118,9 @@ class load {
     [[nodiscard]] std::vector<std::uint64_t> const& unanswered() const noexcept { return unanswered_; }
     /// The first number that was never asked for.
     [[nodiscard]] std::uint64_t next() const noexcept { return next_; }
+    /// Of the numbers that were to be asked for before, how many were.
+    [[nodiscard]] std::size_t asked_before() const noexcept { return again_; }
+    [[nodiscard]] std::uint64_t before(std::size_t i) const { return how_.before[i]; }
     /// Answers that were no 201, by status, and those that said that they were given before.
     [[nodiscard]] std::map<unsigned, std::uint64_t> const& refused() const noexcept { return refused_; }
     [[nodiscard]] std::uint64_t replayed() const noexcept { return replayed_; }
@@ -160,9 +169,12 @@ class load {
             of.tell_end();
             return taken;
         }
-        void on_close(connection&, std::error_code) {
+        void forget() {
             for (sent const& one : waiting) of.unanswered_.push_back(one.n);
             waiting.clear();
+        }
+        void on_close(connection&, std::error_code) {
+            forget();
             --of.open_;
             of.tell_end();
         }

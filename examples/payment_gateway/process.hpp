@@ -6,6 +6,7 @@
 #include <cairn/signal_watch.hpp>
 #include <cairn/socket.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -68,6 +69,10 @@ class child {
     /// Sends it a signal, and returns how it ended: its exit code, or 128 and the signal.
     int end(int number) {
         signal(number);
+        return wait();
+    }
+    /// The same, without a signal.
+    int wait() {
         int status = 0;
         ::waitpid(std::exchange(pid_, -1), &status, 0);
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -24,20 +24,6 @@
 
 namespace gateway {
 
-/// How a payment becomes a row.
-struct payment_columns {
-    catalog const* names;
-    [[nodiscard]] auto operator()(payment const& p) const {
-        return std::tuple(as_signed(p.position), p.id.view(), names->name(p.merchant), names->name(p.currency),
-                          p.minor, p.received);
-    }
-    [[nodiscard]] static sinks::table table(std::string const& name) {
-        return {.name = name,
-                .columns = {"position", "id", "merchant", "currency", "amount", "received"},
-                .key = 2};
-    }
-};
-
 /// What both sides ask a file.
 class sqlite_table {
   public:

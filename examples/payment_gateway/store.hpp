@@ -16,8 +16,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "../sinks/table.hpp"
 #include "payment.hpp"
 
 namespace gateway {
@@ -63,5 +65,19 @@ class backend {
 [[nodiscard]] constexpr std::uint64_t as_position(std::int64_t column) noexcept {
     return static_cast<std::uint64_t>(column) ^ std::uint64_t{1} << 63;
 }
+
+/// How a payment becomes a row.
+struct payment_columns {
+    catalog const* names;
+    [[nodiscard]] auto operator()(payment const& p) const {
+        return std::tuple(as_signed(p.position), p.id.view(), names->name(p.merchant), names->name(p.currency),
+                          p.minor, p.received);
+    }
+    [[nodiscard]] static sinks::table table(std::string const& name) {
+        return {.name = name,
+                .columns = {"position", "id", "merchant", "currency", "amount", "received"},
+                .key = 2};
+    }
+};
 
 }  // namespace gateway

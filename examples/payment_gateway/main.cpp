@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+// The payment gateway: take a payment, write it down, say so. Thousands a second, each exactly once.
+//
+// A client pays and gets no answer. Has it paid? It cannot know, and asks again. A service that takes both has
+// taken too much; one that answered before it wrote, and died, has promised what it does not know. So there are
+// two rules: answer when it is durable, and know each payment by a key that the client chose. The first costs a
+// write to the disk for each answer, some hundred microseconds in which nothing else is written. The way out is
+// what all chapters before lead to: while one batch is being written, the next one gathers.
+//
+//   payment_gateway                    this chapter
+//   payment_gateway figures            the same, longer, and the goals are claims: 20,000/s, 30 times
+//   payment_gateway serve [--port 8080] [--data payments] [--shards 2]      for curl and a browser
+//
+// With CAIRN_PG_DSN, `serve` writes to PostgreSQL.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "../sinks/ledger.hpp"
+#include "audit.hpp"
+#include "load.hpp"
+#include "process.hpp"
+#include "report.hpp"
+#include "sqlite_store.hpp"
+#ifdef CAIRN_EXAMPLES_HAVE_POSTGRES
+#include "postgres_store.hpp"
+#endif
+
+namespace {
+
+using namespace std::chrono_literals;
+using gateway::rounded;
+
+int failures = 0;
+
+void check(bool holds, std::string const& claim) {
+    std::cout << (holds ? "  holds: " : "  WRONG: ") << claim << '\n';
+    failures += !holds;
+}
+
+std::function<std::unique_ptr<gateway::backend>()> files_in(std::string folder,
+                                                            sinks::synchronous sync = sinks::synchronous::full) {
+    return [folder = std::move(folder), sync] { return std::make_unique<gateway::sqlite_backend>(folder, sync); };
+}
+
+/// A port that listens as long as this process lives, whoever serves it.
+struct port {
+    cairn::unique_fd listener = cairn::listen(cairn::endpoint::loopback(0));
+    cairn::endpoint at = cairn::endpoint::of(listener.get());
+};
+
+/// How long the disk takes to confirm 12 KiB, in microseconds: the median.
+double disk_takes(std::string const& path) {
+    cairn::unique_fd const file(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    std::string const page(12 * 1024, 'x');
+    std::vector<double> times;
+    for (int i = 0; i < 64; ++i) {
+        auto const begin = std::chrono::steady_clock::now();
+        if (::pwrite(file.get(), page.data(), page.size(), 0) < 0 || ::fdatasync(file.get()) != 0) return 0;
+        times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+}
+
+// ---- 1. One payment. ----
+
+void one_payment(std::string const& folder) {
+    port const here;
+    gateway::child server(here.listener.get(), files_in(folder));
+    auto const pay = [&](std::string const& key, std::string const& body) {
+        return gateway::ask(here.at, gateway::post("/payments", key.empty() ? "" : "Idempotency-Key: " + key + "\r\n", body));
+    };
+    auto const body_of = [](std::string const& answer) {
+        auto const read = gateway::answer_head::read(answer);
+        return read ? std::string(read->body) : std::string();
+    };
+    auto const show = [&](char const* what, std::string const& answer) {
+        std::cout << "  " << std::left << std::setw(18) << what << answer.substr(9, 3) << ' ' << body_of(answer);
+    };
+    std::string const bread = R"({"merchant":"bakery","currency":"EUR","amount":"12.30"})";
+    std::cout << "1. One payment\n\n";
+    std::string const first = pay("order-17", bread);
+    std::string const again = pay("order-17", R"({"amount":1230,"merchant":"bakery","currency":"EUR"})");
+    std::string const other = pay("order-17", R"({"merchant":"bakery","currency":"EUR","amount":"12.31"})");
+    show("the first time", first);
+    show("the same again", again);
+    show("another amount", other);
+    show("no key", pay("", bread));
+    show("half a cent", pay("order-18", R"({"merchant":"bakery","currency":"EUR","amount":"0.005"})"));
+    show("half a yen", pay("order-18", R"({"merchant":"bakery","currency":"JPY","amount":"0.5"})"));
+    show("a double", pay("order-18", R"({"merchant":"bakery","currency":"EUR","amount":0.1})"));
+    show("no currency", pay("order-18", R"({"merchant":"bakery","currency":"EURO","amount":"1"})"));
+    show("no JSON", pay("order-18", "{merchant: bakery}"));
+    std::string const looked_up = gateway::get(here.at, "/payments/order-17");
+    int const ended = server.end(SIGTERM);
+    std::cout << '\n';
+    check(first.substr(9, 3) == "201" && body_of(first) == body_of(again) && body_of(first) == looked_up,
+          "a payment that comes twice is answered as the first time");
+    check(other.substr(9, 3) == "422", "and with another amount it is refused");
+    gateway::child restarted(here.listener.get(), files_in(folder));
+    check(body_of(pay("order-17", bread)) == body_of(first), "after a restart it is still answered as the first time");
+    check(ended == 0 && restarted.end(SIGTERM) == 0, "SIGTERM ends it in order");
+    std::unique_ptr<gateway::backend> const store = files_in(folder)();
+    check(gateway::audit::of(*store).rows == 1, "and in the table it stands once");
+}
+
+// ---- 2. One transaction for each, or for all that wait. ----
+
+struct setting {
+    char const* what;
+    std::size_t batch;
+    std::size_t pipeline;
+    sinks::synchronous sync;
+};
+struct result {
+    double rate = 0, p50 = 0, p99 = 0, batch = 0;
+    bool exact = false;
+};
+
+result drive(setting const& how, std::string const& folder, std::chrono::milliseconds time,
+             gateway::report_page* page) {
+    port const here;
+    gateway::options options;
+    options.batches.max_batch = how.batch;
+    gateway::child server(here.listener.get(), files_in(folder, how.sync), options);
+    cairn::event_loop loop;
+    gateway::load load(loop, here.at, {.pipeline = how.pipeline});
+    load.on_end = [&] { loop.stop(); };
+    auto const end = loop.call_after(time, [&] { load.stop(); });
+    loop.run();
+    auto const stats = nlohmann::json::parse(gateway::get(here.at, "/stats"));
+    bool const ended = server.end(SIGTERM) == 0;
+    result made;
+    made.rate = static_cast<double>(load.acknowledged().size()) / load.seconds();
+    made.p50 = load.latencies().quantile(0.5) * 1e3;
+    made.p99 = load.latencies().quantile(0.99) * 1e3;
+    made.batch = stats["shards"][0]["mean_batch"];
+    std::unique_ptr<gateway::backend> const store = files_in(folder)();
+    auto const audit = gateway::audit::of(*store);
+    made.exact = ended && load.refused().empty() && audit.rows == load.acknowledged().size() && audit.twice == 0 &&
+                 audit.wrong == 0 && audit.missing(load.acknowledged()) == 0;
+    if (page != nullptr)
+        gateway::add_load(*page, load, stats["shards"][0]["batch_bounds"], stats["shards"][0]["batch_counts"]);
+    return made;
+}
+
+void many_payments(sinks::temporary_directory& folders, bool figures, gateway::report_page& page) {
+    double const disk = disk_takes(folders.next());
+    std::cout << "\n2. 64 clients, each asks again when it is answered; the disk confirms 12 KiB in " << rounded(disk)
+              << " us\n\n"
+              << "    transactions                           payments/s   p50 ms   p99 ms   payments in one   times\n";
+    using sinks::synchronous;
+    setting const settings[] = {{"one for each, FULL", 1, 1, synchronous::full},
+                                {"all that wait, FULL", 512, 1, synchronous::full},
+                                {"the same, 16 in flight for each client", 512, 16, synchronous::full},
+                                {"all that wait, NORMAL", 512, 1, synchronous::normal}};
+    std::vector<result> results;
+    std::vector<std::vector<std::string>> table{{"transactions", "payments/s", "p50 ms", "p99 ms", "payments in one"}};
+    for (setting const& one : settings) {
+        results.push_back(drive(one, folders.next(), figures ? 3'000ms : 700ms, results.size() == 1 ? &page : nullptr));
+        result const& r = results.back();
+        std::cout << "    " << std::left << std::setw(39) << one.what << std::right << std::setw(10) << rounded(r.rate)
+                  << std::setw(9) << rounded(r.p50, 2) << std::setw(9) << rounded(r.p99, 2) << std::setw(18)
+                  << rounded(r.batch, 1) << std::setw(8) << rounded(r.rate / results[0].rate, 1) << '\n';
+        table.push_back({one.what, rounded(r.rate), rounded(r.p50, 2), rounded(r.p99, 2), rounded(r.batch, 1)});
+    }
+    page.table(table);
+    // The law: a disk that confirms in t writes batches of n at n / t, and with 64 clients n is at most 64: they
+    // wait in two groups, one on the disk while the other is answered and asks again, so it is rather 30. More in
+    // flight is the only way to more. NORMAL does not wait for the disk: kill -9 harms it no more than FULL,
+    // because the system has the bytes; when the power fails, the last payments may be gone, though acknowledged.
+    std::cout << '\n';
+    check(std::all_of(results.begin(), results.end(), [](result const& one) { return one.exact; }),
+          "each acknowledged payment is in the table, once, and no other");
+    check(results[0].batch == 1 && results[1].batch > 2 && results[2].batch > results[1].batch,
+          "what waits together is written together, and more of it the more is in flight");
+    if (!figures) return;
+    check(results[1].rate >= 20'000, "64 clients: at least 20,000 durable payments a second");
+    check(std::max(results[1].rate, results[2].rate) >= 30 * results[0].rate,
+          "at least 30 times as many as with a transaction for each");
+}
+
+// ---- 3. kill -9. ----
+
+void kill_it(std::string const& folder, int times) {
+    port const here;
+    gateway::options options;
+    options.shards = 2;
+    std::random_device seed;
+    std::mt19937 random(seed());
+    std::vector<std::uint64_t> acknowledged, unanswered;
+    std::uint64_t next = 0, asked_again = 0, were_there = 0;
+    for (int i = 0; i <= times; ++i) {
+        gateway::child server(here.listener.get(), files_in(folder), options);
+        cairn::event_loop loop;
+        std::size_t const open = unanswered.size();
+        asked_again += open;
+        gateway::load load(loop, here.at, {.first = next, .before = std::exchange(unanswered, {})});
+        load.on_end = [&] { loop.stop(); };
+        bool const last = i == times;
+        // Counted from its start, which takes some 20 ms: some die before the first answer.
+        auto const life = std::chrono::microseconds(last ? 300'000 : 10'000 + random() % 100'000);
+        auto const end = loop.call_after(life, [&] {
+            if (last) return load.stop();
+            (void)server.end(SIGKILL);
+            loop.stop();
+        });
+        loop.run();
+        if (!last) load.give_up();
+        acknowledged.insert(acknowledged.end(), load.acknowledged().begin(), load.acknowledged().end());
+        unanswered = load.unanswered();
+        for (std::size_t k = load.asked_before(); k < open; ++k) unanswered.push_back(load.before(k));
+        were_there += load.replayed();
+        next = load.next();
+        if (last) check(server.end(SIGTERM) == 0 && unanswered.empty(), "what got no answer got one when asked again");
+    }
+    std::unique_ptr<gateway::backend> const store = files_in(folder)();
+    auto const audit = gateway::audit::of(*store);
+    std::cout << "    killed                      " << times << " times\n    acknowledged                "
+              << acknowledged.size() << "\n    got no answer, asked again  " << asked_again
+              << "\n    of those, there already     " << were_there << "\n    rows                        " << audit.rows
+              << "\n\n";
+    check(audit.missing(acknowledged) == 0, "0 acknowledged payments lost");
+    check(audit.twice == 0 && audit.rows == next, "0 duplicated: each number is there once");
+    check(audit.wrong == 0 && audit.misplaced == 0, "each as it was asked for, in the shard that owns it");
+}
+
+// ---- 4. One shard more. ----
+
+void one_more_shard(std::string const& folder) {
+    port const here;
+    gateway::options options;
+    options.shards = 3;
+    gateway::child server(here.listener.get(), files_in(folder), options);
+    cairn::event_loop loop;
+    gateway::load load(loop, here.at, {});
+    load.on_end = [&] { loop.stop(); };
+    nlohmann::json before, plan, after;
+    std::size_t during = 0;
+    bool signalled = false;
+    auto const ask = loop.call_after(300ms, [&] {
+        before = nlohmann::json::parse(gateway::get(here.at, "/shards"));
+        plan = nlohmann::json::parse(gateway::get(here.at, "/shards/plan?add=shard-4"));
+        (void)gateway::ask(here.at, gateway::post("/shards", "", R"({"name":"shard-4"})"));
+        during = load.acknowledged().size();
+    });
+    auto const look = loop.call_every(20ms, [&] {
+        if (plan.is_null() || signalled) return;
+        after = nlohmann::json::parse(gateway::get(here.at, "/shards"));
+        if (after["moving"]) return;
+        during = load.acknowledged().size() - during;
+        signalled = true;
+        server.signal(SIGTERM);  // under full load
+    });
+    loop.run();
+    int const ended = server.wait();
+    std::cout << "    The plan: " << plan["arcs"].size() << " arcs, "
+              << rounded(100 * plan["share"].get<double>(), 1) << " % of the circle, some " << plan["payments"]
+              << " payments.\n    Moved:    " << after["moved"] << " payments, while " << during
+              << " others were taken.\n\n    shard       before    after\n";
+    for (std::size_t i = 0; i < after["shards"].size(); ++i)
+        std::cout << "    " << std::left << std::setw(9) << after["shards"][i]["name"].get<std::string>() << std::right
+                  << std::setw(9) << (i < before["shards"].size() ? before["shards"][i]["payments"].dump() : "-")
+                  << std::setw(9) << after["shards"][i]["payments"].dump() << '\n';
+    std::cout << '\n';
+    std::unique_ptr<gateway::backend> const store = files_in(folder)();
+    auto const audit = gateway::audit::of(*store);
+    bool only_to_it = true;
+    for (auto const& arc : plan["arcs"]) only_to_it = only_to_it && arc["to"] == "shard-4";
+    check(only_to_it && after["moved"] > 0, "only the new shard gets payments that were there");
+    check(audit.twice == 0 && audit.misplaced == 0, "each payment is in the one shard that owns it");
+    check(during > 0 && load.refused().empty(), "and payments went on meanwhile");
+    check(ended == 0 && audit.missing(load.acknowledged()) == 0 && audit.wrong == 0,
+          "SIGTERM under full load: none that was acknowledged is missing");
+}
+
+int chapter(bool figures) {
+    sinks::temporary_directory folders;
+    gateway::report_page page("Payment gateway");
+    page.paragraph("64 connections, one payment in flight on each, one shard, every answer after the disk's.");
+    one_payment(folders.next());
+    many_payments(folders, figures, page);
+    int const times = 20;
+    std::cout << "\n3. kill -9, at random moments under load\n\n";
+    kill_it(folders.next(), times);
+    std::cout << "\n4. A fourth shard, and then SIGTERM, under load\n\n";
+    one_more_shard(folders.next());
+    std::string const file = (std::filesystem::temp_directory_path() / "payment_gateway.html").string();
+    std::ofstream(file) << std::move(page).text();
+    std::cout << "\nThe charts of the second run in section 2: " << file << '\n';
+    return failures == 0 ? 0 : 1;
+}
+
+int serve(std::vector<std::string> const& arguments) {
+    std::uint16_t number = 8080;
+    std::string data = "payments";
+    gateway::options options;
+    options.shards = 2;
+    for (std::size_t i = 0; i < arguments.size(); i += 2) {
+        if (i + 1 == arguments.size()) throw std::invalid_argument(arguments[i] + " needs a value");
+        std::string const& value = arguments[i + 1];
+        if (arguments[i] == "--port")
+            number = static_cast<std::uint16_t>(std::stoul(value));
+        else if (arguments[i] == "--data")
+            data = value;
+        else if (arguments[i] == "--shards")
+            options.shards = std::clamp<std::size_t>(std::stoul(value), 1, 64);
+        else
+            throw std::invalid_argument("no option " + arguments[i]);
+    }
+    auto store = files_in(data);
+#ifdef CAIRN_EXAMPLES_HAVE_POSTGRES
+    if (char const* const dsn = std::getenv("CAIRN_PG_DSN")) {
+        data = "PostgreSQL";
+        store = [dsn = std::string(dsn)] { return std::make_unique<gateway::postgres_backend>(dsn); };
+    }
+#endif
+    cairn::unique_fd listener = cairn::listen(cairn::endpoint::loopback(number));
+    std::string const where = cairn::endpoint::of(listener.get()).to_string();
+    gateway::serve(std::move(listener), store, options, [&] {
+        std::cout << "http://" << where << ", payments in " << data << ". For example:\n  curl -i " << where
+                  << "/payments -H 'Content-Type: application/json' -H 'Idempotency-Key: order-17' \\\n"
+                  << R"(       -d '{"merchant":"bakery","currency":"EUR","amount":"12.30"}')" << "\n  curl " << where
+                  << "/payments/order-17\n  curl " << where << "/stats" << std::endl;
+    });
+    std::cout << "all is written\n";
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    std::vector<std::string> const arguments(argv + 1, argv + argc);
+    if (arguments.empty()) return chapter(false);
+    if (arguments[0] == "figures") return chapter(true);
+    if (arguments[0] == "serve") return serve({arguments.begin() + 1, arguments.end()});
+    std::cerr << "payment_gateway, or payment_gateway figures, or payment_gateway serve [--port n] [--data folder] "
+                 "[--shards n]\n";
+    return 2;
+} catch (std::exception const& error) {
+    std::cerr << error.what() << '\n';
+    return 2;
+}
