@@ -92,7 +92,7 @@ class load {
     static constexpr auto slot = std::chrono::milliseconds(20);
 
     load(cairn::event_loop& loop, cairn::endpoint const& to, load_options how)
-        : loop_(loop), how_(std::move(how)), next_(how_.first), began_(cairn::event_loop::clock::now()) {
+        : how_(std::move(how)), next_(how_.first), began_(cairn::event_loop::clock::now()) {
         for (std::size_t i = 0; i < how_.connections; ++i)
             callers_.push_back(std::make_unique<connection>(loop, cairn::connect(to), cairn::connection_limits{}, *this));
         open_ = callers_.size();
@@ -206,7 +206,6 @@ class load {
         if (auto const end = std::exchange(on_end, {})) end();
     }
 
-    cairn::event_loop& loop_;
     load_options how_;
     std::size_t again_ = 0;  // of how_.before
     std::uint64_t next_;
