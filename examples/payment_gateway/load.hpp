@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Clients of the gateway: connections on one event loop, each asks again when it is answered (a closed loop).
 //
-// Payments are numbers: number 17 has always the same key, merchant, currency and amount. So who remembers which
-// numbers were acknowledged can check all of it later, and can ask again for those that got no answer.
+// Payments are numbers: number 17 has always the same key, merchant, currency and amount. So who remembers
+// which numbers were acknowledged can check all of it later, and can ask again for those that got no answer.
 //
 // A closed loop is as fast as the service: it says what the service can do, and what an answer takes then. It
 // does not say what happens when more is asked than that.
@@ -43,13 +43,15 @@ struct sample_payment {
     [[nodiscard]] std::int64_t minor() const { return static_cast<std::int64_t>(n % 99'999 + 1); }
     [[nodiscard]] char const* currency() const { return n % 3 == 0 ? "USD" : "EUR"; }
     [[nodiscard]] std::string body() const {
-        std::string text = R"({"merchant":")" + merchant() + R"(","currency":")" + currency() + R"(","amount":")";
+        std::string text =
+            R"({"merchant":")" + merchant() + R"(","currency":")" + currency() + R"(","amount":")";
         append_amount(text, minor(), 2);
         return text += "\"}";
     }
     void append_request(std::string& to) const {
         std::string const text = body();
-        to += "POST /payments HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nIdempotency-Key: ";
+        to +=
+            "POST /payments HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nIdempotency-Key: ";
         to += key();
         to += "\r\nContent-Length: ";
         to += std::to_string(text.size());
@@ -70,8 +72,7 @@ struct answer_head {
         made.head = data.substr(0, end + 4);
         std::size_t const field = made.head.find(length);
         std::size_t size = 0;
-        if (field != data.npos)
-            std::from_chars(data.data() + field + length.size(), data.data() + end, size);
+        if (field != data.npos) std::from_chars(data.data() + field + length.size(), data.data() + end, size);
         if (data.size() - made.head.size() < size) return {};
         made.body = data.substr(made.head.size(), size);
         std::from_chars(data.data() + 9, data.data() + 12, made.status);
@@ -82,9 +83,9 @@ struct answer_head {
 
 struct load_options {
     std::size_t connections = 64;
-    std::size_t pipeline = 1;            ///< requests of a connection that wait for their answers
-    std::uint64_t first = 0;             ///< the number of the first payment; then the next ones
-    std::vector<std::uint64_t> before{}; ///< numbers that are asked for before these
+    std::size_t pipeline = 1;             ///< requests of a connection that wait for their answers
+    std::uint64_t first = 0;              ///< the number of the first payment; then the next ones
+    std::vector<std::uint64_t> before{};  ///< numbers that are asked for before these
 };
 
 class load {
@@ -94,7 +95,8 @@ class load {
     load(cairn::event_loop& loop, cairn::endpoint const& to, load_options how)
         : how_(std::move(how)), next_(how_.first), began_(cairn::event_loop::clock::now()) {
         for (std::size_t i = 0; i < how_.connections; ++i)
-            callers_.push_back(std::make_unique<connection>(loop, cairn::connect(to), cairn::connection_limits{}, *this));
+            callers_.push_back(
+                std::make_unique<connection>(loop, cairn::connect(to), cairn::connection_limits{}, *this));
         open_ = callers_.size();
         for (auto const& one : callers_) one->handler().ask(*one);
     }
@@ -244,7 +246,8 @@ class load {
     auto const read = answer_head::read(answer);
     return read ? std::string(read->body) : std::string();
 }
-[[nodiscard]] inline std::string post(std::string const& path, std::string const& fields, std::string const& body) {
+[[nodiscard]] inline std::string post(std::string const& path, std::string const& fields,
+                                      std::string const& body) {
     return "POST " + path + " HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n" + fields +
            "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The payment gateway: take a payment, write it down, say so. Thousands a second, each exactly once.
 //
-// A client pays and gets no answer. Has it paid? It cannot know, and asks again. A service that takes both has
-// taken too much; one that answered before it wrote, and died, has promised what it does not know. So there are
-// two rules: answer when it is durable, and know each payment by a key that the client chose. The first costs a
-// write to the disk for each answer, some hundred microseconds in which nothing else is written. The way out is
-// what all chapters before lead to: while one batch is being written, the next one gathers.
+// A client pays and gets no answer. Has it paid? It cannot know, and asks again. A service that takes both
+// has taken too much; one that answered before it wrote, and died, has promised what it does not know. So
+// there are two rules: answer when it is durable, and know each payment by a key that the client chose. The
+// first costs a write to the disk for each answer, some hundred microseconds in which nothing else is
+// written. The way out is what all chapters before lead to: while one batch is being written, the next one
+// gathers.
 //
 //   payment_gateway                    this chapter
 //   payment_gateway figures            the same, longer, and the goals are claims: 20,000/s, 30 times
@@ -55,9 +56,11 @@ void check(bool holds, std::string const& claim) {
     failures += !holds;
 }
 
-std::function<std::unique_ptr<gateway::backend>()> files_in(std::string folder,
-                                                            sinks::synchronous sync = sinks::synchronous::full) {
-    return [folder = std::move(folder), sync] { return std::make_unique<gateway::sqlite_backend>(folder, sync); };
+std::function<std::unique_ptr<gateway::backend>()> files_in(
+    std::string folder, sinks::synchronous sync = sinks::synchronous::full) {
+    return [folder = std::move(folder), sync] {
+        return std::make_unique<gateway::sqlite_backend>(folder, sync);
+    };
 }
 
 /// A port that listens as long as this process lives, whoever serves it.
@@ -74,7 +77,8 @@ double disk_takes(std::string const& path) {
     for (int i = 0; i < 64; ++i) {
         auto const begin = std::chrono::steady_clock::now();
         if (::pwrite(file.get(), page.data(), page.size(), 0) < 0 || ::fdatasync(file.get()) != 0) return 0;
-        times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+        times.push_back(
+            std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
     }
     std::sort(times.begin(), times.end());
     return times[times.size() / 2];
@@ -86,14 +90,16 @@ void one_payment(std::string const& folder) {
     port const here;
     gateway::child server(here.listener.get(), files_in(folder));
     auto const pay = [&](std::string const& key, std::string const& body) {
-        return gateway::ask(here.at, gateway::post("/payments", key.empty() ? "" : "Idempotency-Key: " + key + "\r\n", body));
+        return gateway::ask(
+            here.at, gateway::post("/payments", key.empty() ? "" : "Idempotency-Key: " + key + "\r\n", body));
     };
     auto const body_of = [](std::string const& answer) {
         auto const read = gateway::answer_head::read(answer);
         return read ? std::string(read->body) : std::string();
     };
     auto const show = [&](char const* what, std::string const& answer) {
-        std::cout << "  " << std::left << std::setw(18) << what << answer.substr(9, 3) << ' ' << body_of(answer);
+        std::cout << "  " << std::left << std::setw(18) << what << answer.substr(9, 3) << ' '
+                  << body_of(answer);
     };
     std::string const bread = R"({"merchant":"bakery","currency":"EUR","amount":"12.30"})";
     std::cout << "1. One payment\n\n";
@@ -116,7 +122,8 @@ void one_payment(std::string const& folder) {
           "a payment that comes twice is answered as the first time");
     check(other.substr(9, 3) == "422", "and with another amount it is refused");
     gateway::child restarted(here.listener.get(), files_in(folder));
-    check(body_of(pay("order-17", bread)) == body_of(first), "after a restart it is still answered as the first time");
+    check(body_of(pay("order-17", bread)) == body_of(first),
+          "after a restart it is still answered as the first time");
     check(ended == 0 && restarted.end(SIGTERM) == 0, "SIGTERM ends it in order");
     std::unique_ptr<gateway::backend> const store = files_in(folder)();
     check(gateway::audit::of(*store).rows == 1, "and in the table it stands once");
@@ -155,38 +162,45 @@ result drive(setting const& how, std::string const& folder, std::chrono::millise
     made.batch = stats["shards"][0]["mean_batch"];
     std::unique_ptr<gateway::backend> const store = files_in(folder)();
     auto const audit = gateway::audit::of(*store);
-    made.exact = ended && load.refused().empty() && audit.rows == load.acknowledged().size() && audit.twice == 0 &&
-                 audit.wrong == 0 && audit.missing(load.acknowledged()) == 0;
+    made.exact = ended && load.refused().empty() && audit.rows == load.acknowledged().size() &&
+                 audit.twice == 0 && audit.wrong == 0 && audit.missing(load.acknowledged()) == 0;
     if (page != nullptr)
-        gateway::add_load(*page, load, stats["shards"][0]["batch_bounds"], stats["shards"][0]["batch_counts"]);
+        gateway::add_load(*page, load, stats["shards"][0]["batch_bounds"],
+                          stats["shards"][0]["batch_counts"]);
     return made;
 }
 
 void many_payments(sinks::temporary_directory& folders, bool figures, gateway::report_page& page) {
     double const disk = disk_takes(folders.next());
-    std::cout << "\n2. 64 clients, each asks again when it is answered; the disk confirms 12 KiB in " << rounded(disk)
-              << " us\n\n"
-              << "    transactions                           payments/s   p50 ms   p99 ms   payments in one   times\n";
+    std::cout << "\n2. 64 clients, each asks again when it is answered; the disk confirms 12 KiB in "
+              << rounded(disk) << " us\n\n"
+              << "    transactions                           payments/s   p50 ms   p99 ms   payments in one  "
+                 " times\n";
     using sinks::synchronous;
     setting const settings[] = {{"one for each, FULL", 1, 1, synchronous::full},
                                 {"all that wait, FULL", 512, 1, synchronous::full},
                                 {"the same, 16 in flight for each client", 512, 16, synchronous::full},
                                 {"all that wait, NORMAL", 512, 1, synchronous::normal}};
     std::vector<result> results;
-    std::vector<std::vector<std::string>> table{{"transactions", "payments/s", "p50 ms", "p99 ms", "payments in one"}};
+    std::vector<std::vector<std::string>> table{
+        {"transactions", "payments/s", "p50 ms", "p99 ms", "payments in one"}};
     for (setting const& one : settings) {
-        results.push_back(drive(one, folders.next(), figures ? 3'000ms : 700ms, results.size() == 1 ? &page : nullptr));
+        results.push_back(
+            drive(one, folders.next(), figures ? 3'000ms : 700ms, results.size() == 1 ? &page : nullptr));
         result const& r = results.back();
-        std::cout << "    " << std::left << std::setw(39) << one.what << std::right << std::setw(10) << rounded(r.rate)
-                  << std::setw(9) << rounded(r.p50, 2) << std::setw(9) << rounded(r.p99, 2) << std::setw(18)
-                  << rounded(r.batch, 1) << std::setw(8) << rounded(r.rate / results[0].rate, 1) << '\n';
-        table.push_back({one.what, rounded(r.rate), rounded(r.p50, 2), rounded(r.p99, 2), rounded(r.batch, 1)});
+        std::cout << "    " << std::left << std::setw(39) << one.what << std::right << std::setw(10)
+                  << rounded(r.rate) << std::setw(9) << rounded(r.p50, 2) << std::setw(9) << rounded(r.p99, 2)
+                  << std::setw(18) << rounded(r.batch, 1) << std::setw(8)
+                  << rounded(r.rate / results[0].rate, 1) << '\n';
+        table.push_back(
+            {one.what, rounded(r.rate), rounded(r.p50, 2), rounded(r.p99, 2), rounded(r.batch, 1)});
     }
     page.table(table);
-    // The law: a disk that confirms in t writes batches of n at n / t, and with 64 clients n is at most 64: they
-    // wait in two groups, one on the disk while the other is answered and asks again, so it is rather 30. More in
-    // flight is the only way to more. NORMAL does not wait for the disk: kill -9 harms it no more than FULL,
-    // because the system has the bytes; when the power fails, the last payments may be gone, though acknowledged.
+    // The law: a disk that confirms in t writes batches of n at n / t, and with 64 clients n is at most 64:
+    // they wait in two groups, one on the disk while the other is answered and asks again, so it is
+    // rather 30. More in flight is the only way to more. NORMAL does not wait for the disk: kill -9 harms it
+    // no more than FULL, because the system has the bytes; when the power fails, the last payments may be
+    // gone, though acknowledged.
     std::cout << '\n';
     check(std::all_of(results.begin(), results.end(), [](result const& one) { return one.exact; }),
           "each acknowledged payment is in the table, once, and no other");
@@ -230,14 +244,16 @@ void kill_it(std::string const& folder, int times) {
         for (std::size_t k = load.asked_before(); k < open; ++k) unanswered.push_back(load.before(k));
         were_there += load.replayed();
         next = load.next();
-        if (last) check(server.end(SIGTERM) == 0 && unanswered.empty(), "what got no answer got one when asked again");
+        if (last)
+            check(server.end(SIGTERM) == 0 && unanswered.empty(),
+                  "what got no answer got one when asked again");
     }
     std::unique_ptr<gateway::backend> const store = files_in(folder)();
     auto const audit = gateway::audit::of(*store);
     std::cout << "    killed                      " << times << " times\n    acknowledged                "
               << acknowledged.size() << "\n    got no answer, asked again  " << asked_again
-              << "\n    of those, there already     " << were_there << "\n    rows                        " << audit.rows
-              << "\n\n";
+              << "\n    of those, there already     " << were_there << "\n    rows                        "
+              << audit.rows << "\n\n";
     check(audit.missing(acknowledged) == 0, "0 acknowledged payments lost");
     check(audit.twice == 0 && audit.rows == next, "0 duplicated: each number is there once");
     check(audit.wrong == 0 && audit.misplaced == 0, "each as it was asked for, in the shard that owns it");
@@ -273,12 +289,13 @@ void one_more_shard(std::string const& folder) {
     loop.run();
     int const ended = server.wait();
     std::cout << "    The plan: " << plan["arcs"].size() << " arcs, "
-              << rounded(100 * plan["share"].get<double>(), 1) << " % of the circle, some " << plan["payments"]
-              << " payments.\n    Moved:    " << after["moved"] << " payments, while " << during
-              << " others were taken.\n\n    shard       before    after\n";
+              << rounded(100 * plan["share"].get<double>(), 1) << " % of the circle, some "
+              << plan["payments"] << " payments.\n    Moved:    " << after["moved"] << " payments, while "
+              << during << " others were taken.\n\n    shard       before    after\n";
     for (std::size_t i = 0; i < after["shards"].size(); ++i)
-        std::cout << "    " << std::left << std::setw(9) << after["shards"][i]["name"].get<std::string>() << std::right
-                  << std::setw(9) << (i < before["shards"].size() ? before["shards"][i]["payments"].dump() : "-")
+        std::cout << "    " << std::left << std::setw(9) << after["shards"][i]["name"].get<std::string>()
+                  << std::right << std::setw(9)
+                  << (i < before["shards"].size() ? before["shards"][i]["payments"].dump() : "-")
                   << std::setw(9) << after["shards"][i]["payments"].dump() << '\n';
     std::cout << '\n';
     std::unique_ptr<gateway::backend> const store = files_in(folder)();
@@ -295,7 +312,8 @@ void one_more_shard(std::string const& folder) {
 int chapter(bool figures) {
     sinks::temporary_directory folders;
     gateway::report_page page("Payment gateway");
-    page.paragraph("64 connections, one payment in flight on each, one shard, every answer after the disk's.");
+    page.paragraph(
+        "64 connections, one payment in flight on each, one shard, every answer after the disk's.");
     one_payment(folders.next());
     many_payments(folders, figures, page);
     int const times = 20;
@@ -338,8 +356,8 @@ int serve(std::vector<std::string> const& arguments) {
     gateway::serve(std::move(listener), store, options, [&] {
         std::cout << "http://" << where << ", payments in " << data << ". For example:\n  curl -i " << where
                   << "/payments -H 'Content-Type: application/json' -H 'Idempotency-Key: order-17' \\\n"
-                  << R"(       -d '{"merchant":"bakery","currency":"EUR","amount":"12.30"}')" << "\n  curl " << where
-                  << "/payments/order-17\n  curl " << where << "/stats" << std::endl;
+                  << R"(       -d '{"merchant":"bakery","currency":"EUR","amount":"12.30"}')" << "\n  curl "
+                  << where << "/payments/order-17\n  curl " << where << "/stats" << std::endl;
     });
     std::cout << "all is written\n";
     return 0;
@@ -352,8 +370,9 @@ int main(int argc, char** argv) try {
     if (arguments.empty()) return chapter(false);
     if (arguments[0] == "figures") return chapter(true);
     if (arguments[0] == "serve") return serve({arguments.begin() + 1, arguments.end()});
-    std::cerr << "payment_gateway, or payment_gateway figures, or payment_gateway serve [--port n] [--data folder] "
-                 "[--shards n]\n";
+    std::cerr
+        << "payment_gateway, or payment_gateway figures, or payment_gateway serve [--port n] [--data folder] "
+           "[--shards n]\n";
     return 2;
 } catch (std::exception const& error) {
     std::cerr << error.what() << '\n';

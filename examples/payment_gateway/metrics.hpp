@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Prometheus' text format: a name, what it means, its type, and lines of `name{label="value"} number`.
 //
-// No label here holds what a client has chosen, such as a merchant: each value of a label is a time series that
-// the monitoring keeps, so that would be a stranger's way to fill its disk.
+// No label here holds what a client has chosen, such as a merchant: each value of a label is a time series
+// that the monitoring keeps, so that would be a stranger's way to fill its disk.
 #pragma once
 
 #include <charconv>

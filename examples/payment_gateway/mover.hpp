@@ -88,8 +88,9 @@ class mover {
     /// The row with this key, if it is still where it must not stay.
     [[nodiscard]] std::optional<payment> find(payment const& key) const {
         auto const begin = arcs_.begin() + static_cast<std::ptrdiff_t>(next_);
-        auto at = std::upper_bound(begin, arcs_.end(), key.position,
-                                   [](std::uint64_t position, arc const& one) { return position < one.first; });
+        auto at =
+            std::upper_bound(begin, arcs_.end(), key.position,
+                             [](std::uint64_t position, arc const& one) { return position < one.first; });
         // Mostly one arc. More if moves were interrupted twice: then it may be at any of several shards.
         while (at != begin && (--at)->last >= key.position)
             if (auto found = at->from->table().find(key)) return found;
@@ -128,7 +129,9 @@ class mover {
             row.what = what;
             if (!to.push(row)) return later(std::chrono::milliseconds(10));
         }
-        to.when_settled(first, [this, done = std::move(done)](bool ok) { ok ? done() : later(std::chrono::milliseconds(10)); });
+        to.when_settled(first, [this, done = std::move(done)](bool ok) {
+            ok ? done() : later(std::chrono::milliseconds(10));
+        });
     }
     void later(std::chrono::milliseconds delay) {
         again_ = loop_.call_after(delay, [this] { step(); });

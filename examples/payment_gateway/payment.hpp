@@ -67,9 +67,9 @@ struct payment {
     payment_id id;
     cairn::symbol merchant;
     cairn::symbol currency;
-    std::int64_t minor = 0;       ///< the amount
-    std::int64_t received = 0;    ///< milliseconds since 1970
-    std::uint64_t position = 0;   ///< of its id on the circle of shards
+    std::int64_t minor = 0;      ///< the amount
+    std::int64_t received = 0;   ///< milliseconds since 1970
+    std::uint64_t position = 0;  ///< of its id on the circle of shards
     action what = action::insert;
 };
 
@@ -145,8 +145,9 @@ class payment_fields {
         if (!at_amount()) wrong_type();
         if (text.find_first_not_of("0123456789") == text.npos)  // an integer of more than 64 bits
             throw problem(422, "amount_too_large", "amount does not fit");
-        throw problem(422, "invalid_amount",
-                      "amount must be a string, or an integer of minor units: a number with a point is not exact");
+        throw problem(
+            422, "invalid_amount",
+            "amount must be a string, or an integer of minor units: a number with a point is not exact");
     }
     bool string(std::string& value) {
         if (!open_) wrong_type();
@@ -181,8 +182,8 @@ class payment_fields {
     [[noreturn]] void wrong_type() const {
         if (!open_) throw problem(400, "malformed_json", "the body must be an object");
         throw problem(400, "wrong_type",
-                      std::string(names[at_]) +
-                          (at_ == 3 ? " must be a string, or an integer of minor units" : " must be a string"));
+                      std::string(names[at_]) + (at_ == 3 ? " must be a string, or an integer of minor units"
+                                                          : " must be a string"));
     }
     [[nodiscard]] bool at_amount() const noexcept { return open_ && at_ == 3; }
     [[nodiscard]] std::string const* has(std::size_t i) const noexcept {
@@ -215,7 +216,8 @@ class payment_fields {
     std::string const& merchant = fields.merchant();
     if (merchant.empty() || merchant.size() > catalog::longest_merchant ||
         std::any_of(merchant.begin(), merchant.end(), [](char c) { return c >= 0 && c < ' '; }))
-        throw problem(422, "invalid_merchant", "merchant must have 1 to 64 bytes, without control characters");
+        throw problem(422, "invalid_merchant",
+                      "merchant must have 1 to 64 bytes, without control characters");
     made.currency = names.currency_of(fields.currency());
     made.minor = fields.minor(names.decimals(made.currency));
     made.merchant = names.merchant_of(merchant);  // last: what is refused leaves nothing behind

@@ -54,8 +54,8 @@ class postgres_table {
         return "(" + std::to_string(as_signed(key.position)) + ", '" + std::string(key.id.view()) + "')";
     }
     [[nodiscard]] std::vector<payment> rows(std::string const& where) {
-        std::string const found =
-            connection_.value("SELECT coalesce(json_agg(r), '[]') FROM (SELECT * FROM " + name_ + " " + where + ") r");
+        std::string const found = connection_.value(
+            "SELECT coalesce(json_agg(r), '[]') FROM (SELECT * FROM " + name_ + " " + where + ") r");
         std::vector<payment> made;
         for (auto const& row : nlohmann::json::parse(found)) {
             payment& p = made.emplace_back();
@@ -93,7 +93,8 @@ class postgres_writer final : public writer {
 
 class postgres_reader final : public reader {
   public:
-    postgres_reader(std::string const& dsn, std::string const& name, catalog& names) : table_(dsn, name, names) {}
+    postgres_reader(std::string const& dsn, std::string const& name, catalog& names)
+        : table_(dsn, name, names) {}
     [[nodiscard]] std::optional<payment> find(payment const& key) override { return table_.find(key); }
     [[nodiscard]] std::vector<payment> range(std::uint64_t first, std::uint64_t last,
                                              std::size_t most) override {
@@ -114,7 +115,8 @@ class postgres_backend final : public backend {
         sinks::postgres_connection connection(dsn_);
         std::string const found = connection.value(
             "SELECT coalesce(json_agg(tablename ORDER BY tablename), '[]') FROM pg_tables "
-            "WHERE schemaname = current_schema() AND starts_with(tablename, '" + prefix_ + "')");
+            "WHERE schemaname = current_schema() AND starts_with(tablename, '" +
+            prefix_ + "')");
         std::vector<std::string> names;
         for (auto const& name : nlohmann::json::parse(found))
             names.push_back(name.get_ref<std::string const&>().substr(prefix_.size()));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a client is told when its request cannot be served: a status, a word for programs, a sentence for people.
+// What a client is told when its request cannot be served: a status, a word for programs, a sentence for
+// people.
 #pragma once
 
 #include <stdexcept>

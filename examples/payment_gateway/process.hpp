@@ -25,9 +25,9 @@
 
 namespace gateway {
 
-/// Serves on a socket that listens already, until SIGTERM or SIGINT: then it accepts no more, answers what has
-/// begun, and returns when all of that is written. The watch comes before the flushers' threads, so that they
-/// block these signals too.
+/// Serves on a socket that listens already, until SIGTERM or SIGINT: then it accepts no more, answers what
+/// has begun, and returns when all of that is written. The watch comes before the flushers' threads, so that
+/// they block these signals too.
 inline void serve(cairn::unique_fd listener, std::function<std::unique_ptr<backend>()> const& store,
                   options const& how = {}, std::function<void()> const& started = {}) {
     cairn::event_loop loop;

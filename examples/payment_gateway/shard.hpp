@@ -55,11 +55,13 @@ class shard : public std::enable_shared_from_this<shard> {
         std::unique_ptr<writer> table;
         // Of the batch at work:
         std::vector<std::pair<std::uint64_t, payment>> before;  // rows that had a key already, by sequence
-        std::int64_t more = 0;                                   // rows that there are more now
+        std::int64_t more = 0;                                  // rows that there are more now
     };
     struct sink {
         std::shared_ptr<desk> at;
-        void operator()(std::span<payment> rows, cairn::batch_info const& info) const { write(*at, rows, info); }
+        void operator()(std::span<payment> rows, cairn::batch_info const& info) const {
+            write(*at, rows, info);
+        }
     };
     using batcher = cairn::batcher<payment, sink>;
 
@@ -76,7 +78,8 @@ class shard : public std::enable_shared_from_this<shard> {
     void start(cairn::batch_options const& options, std::function<void(pending&, outcome)> answer) {
         answer_ = std::move(answer);
         cairn::batch_hooks<payment> hooks;
-        hooks.on_committed = [&loop = loop_, at = desk_, self = weak_from_this()](std::uint32_t, std::uint64_t to) {
+        hooks.on_committed = [&loop = loop_, at = desk_, self = weak_from_this()](std::uint32_t,
+                                                                                  std::uint64_t to) {
             loop.post([self, to, more = at->more, before = std::exchange(at->before, {})] {
                 auto const s = self.lock();
                 if (!s) return;
@@ -84,8 +87,8 @@ class shard : public std::enable_shared_from_this<shard> {
                 s->settled(to, true, before);
             });
         };
-        hooks.dead_letter = [&loop = loop_, self = weak_from_this()](std::span<payment>, cairn::batch_info const& info,
-                                                                     std::exception_ptr) {
+        hooks.dead_letter = [&loop = loop_, self = weak_from_this()](
+                                std::span<payment>, cairn::batch_info const& info, std::exception_ptr) {
             std::uint64_t const to = info.sections.back().first + info.sections.back().count - 1;
             loop.post([self, to] {
                 if (auto const s = self.lock()) s->settled(to, false, {});
@@ -102,7 +105,8 @@ class shard : public std::enable_shared_from_this<shard> {
     }
     /// For rows that nobody waits for. False if there is no room.
     [[nodiscard]] bool push(payment const& what) { return lane_->try_push(what) == cairn::push_result::ok; }
-    /// Calls f(ok) when all that was pushed until now is settled; ok: and all of it from `first` on is durable.
+    /// Calls f(ok) when all that was pushed until now is settled; ok: and all of it from `first` on is
+    /// durable.
     void when_settled(std::uint64_t first, std::function<void(bool)> f) {
         waiting_.push_back({first, lane_->sequence(), std::move(f)});
         call_waiting();
@@ -158,7 +162,8 @@ class shard : public std::enable_shared_from_this<shard> {
 
     // ---- On the loop's. ----
 
-    void settled(std::uint64_t to, bool durable, std::vector<std::pair<std::uint64_t, payment>> const& before) {
+    void settled(std::uint64_t to, bool durable,
+                 std::vector<std::pair<std::uint64_t, payment>> const& before) {
         if (durable)
             batch_sizes_.add(static_cast<double>(to - settled_));
         else

@@ -132,8 +132,7 @@ class sqlite_reader final : public reader {
 
 class sqlite_backend final : public backend {
   public:
-    explicit sqlite_backend(std::filesystem::path folder,
-                            sinks::synchronous sync = sinks::synchronous::full)
+    explicit sqlite_backend(std::filesystem::path folder, sinks::synchronous sync = sinks::synchronous::full)
         : folder_(std::move(folder)), sync_(sync) {
         std::filesystem::create_directories(folder_);
     }

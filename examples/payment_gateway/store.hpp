@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Where a shard keeps its payments: a table whose primary key is (position on the circle, id).
 //
-// The position leads, so that the rows lie in the order of the circle: an arc of it is a range of the key, and
-// moving an arc to another shard reads and deletes a range. The id is what makes a payment exactly once: a row
-// whose key is there already is ignored.
+// The position leads, so that the rows lie in the order of the circle: an arc of it is a range of the key,
+// and moving an arc to another shard reads and deletes a range. The id is what makes a payment exactly once:
+// a row whose key is there already is ignored.
 //
-// Each shard has two: a writer for its flusher's thread, and a reader for the loop's. A reader of SQLite's log
-// (WAL) waits for no writer. It does wait for the disk, if the page is not in memory: a loop that must not even
-// do that asks a thread for it.
+// Each shard has two: a writer for its flusher's thread, and a reader for the loop's. A reader of SQLite's
+// log (WAL) waits for no writer. It does wait for the disk, if the page is not in memory: a loop that must
+// not even do that asks a thread for it.
 #pragma once
 
 #include <cstddef>
@@ -70,8 +70,8 @@ class backend {
 struct payment_columns {
     catalog const* names;
     [[nodiscard]] auto operator()(payment const& p) const {
-        return std::tuple(as_signed(p.position), p.id.view(), names->name(p.merchant), names->name(p.currency),
-                          p.minor, p.received);
+        return std::tuple(as_signed(p.position), p.id.view(), names->name(p.merchant),
+                          names->name(p.currency), p.minor, p.received);
     }
     [[nodiscard]] static sinks::table table(std::string const& name) {
         return {.name = name,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Any bytes as the body of a payment, and as its key. It is refused with a problem, or it is a payment: then it is
-// within its limits, and what is answered reads back as the same payment. Bytes above 127 stand for parts of one,
-// so that a random string gets beyond the first brace.
+// Any bytes as the body of a payment, and as its key. It is refused with a problem, or it is a payment: then
+// it is within its limits, and what is answered reads back as the same payment. Bytes above 127 stand for
+// parts of one, so that a random string gets beyond the first brace.
 #include "payment_gateway/payment.hpp"
 
 #include <array>
@@ -19,11 +19,30 @@ void require(bool holds) {
     if (!holds) std::abort();
 }
 
-constexpr std::array<std::string_view, 24> parts{
-    "{",         "}",      R"("merchant":)", R"("currency":)", R"("amount":)", R"("id":)", R"("EUR")",
-    R"("JPY")",  R"("m")", R"("12.34")",     "1234",           ",",            "\"",       "-1",
-    "0",         ".",      "\\u00e4",        "[",              "]",            "null",     "99999999999999999999",
-    R"("KWD")",  "e9",     R"({"merchant":"m","currency":"EUR","amount":)"};
+constexpr std::array<std::string_view, 24> parts{"{",
+                                                 "}",
+                                                 R"("merchant":)",
+                                                 R"("currency":)",
+                                                 R"("amount":)",
+                                                 R"("id":)",
+                                                 R"("EUR")",
+                                                 R"("JPY")",
+                                                 R"("m")",
+                                                 R"("12.34")",
+                                                 "1234",
+                                                 ",",
+                                                 "\"",
+                                                 "-1",
+                                                 "0",
+                                                 ".",
+                                                 "\\u00e4",
+                                                 "[",
+                                                 "]",
+                                                 "null",
+                                                 "99999999999999999999",
+                                                 R"("KWD")",
+                                                 "e9",
+                                                 R"({"merchant":"m","currency":"EUR","amount":)"};
 
 std::string expand(std::uint8_t const* data, std::size_t n) {
     std::string text;
