@@ -463,7 +463,10 @@ inline void session::answer(client& c, std::uint64_t number, response const& wha
     bool const bare = to->how.head || what.status == 204 || what.status == 304;
     if (!bare) text += what.body;
     to->done = true;
-    write(c, *to, text);
+    if (to == slots_.data() && (slots_.size() == 1 || !slots_[1].done))
+        write(c, *to, text);
+    else
+        to->waiting += text;  // leaves with those around it
     if (text.capacity() > 64 * 1024) std::string().swap(text);
     advance(c);
 }
@@ -520,16 +523,24 @@ inline void session::write(client& c, slot& to, std::string_view text) {
     queued_ += text.size();
     c.write(std::as_bytes(std::span(text)));
 }
-/// Whose turn it is now.
+/// Whose turn it is now. What is ready together is written together: one send().
 inline void session::advance(client& c) {
+    std::string text;
+    auto const flush = [&] {
+        queued_ += text.size();
+        c.write(std::as_bytes(std::span(text)));
+    };
     while (!slots_.empty() && slots_.front().done) {
-        if (slots_.front().cut) return c.close(std::errc::operation_canceled);
+        text += slots_.front().waiting;
+        if (slots_.front().cut) {
+            flush();
+            return c.close(std::errc::operation_canceled);
+        }
         slots_.erase(slots_.begin());
         ++first_;
-        if (slots_.empty()) break;
-        std::string const text = std::exchange(slots_.front().waiting, {});
-        write(c, slots_.front(), text);
-        if (!slots_.front().done && slots_.front().on_drained)
+        if (slots_.empty() || slots_.front().done) continue;
+        text += std::exchange(slots_.front().waiting, {});
+        if (slots_.front().on_drained)
             server_.loop_.post([of = self_, number = first_] {
                 auto const self = of.lock();
                 slot* const one = self ? self->handler().find(number) : nullptr;
@@ -538,6 +549,7 @@ inline void session::advance(client& c) {
                 call();
             });
     }
+    flush();
     if (slots_.empty()) {
         if (last_ && !parser_) return c.finish();
         if (std::exchange(continue_, false)) {
