@@ -15,6 +15,7 @@
 #include <cairn/batcher.hpp>
 #include <cairn/event_loop.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -169,14 +170,18 @@ class shard : public std::enable_shared_from_this<shard> {
         else
             failed_ = to;
         settled_ = to;
-        auto next = before.begin();
-        while (!pending_.empty() && pending_.front().sequence <= to) {
-            pending& one = pending_.front();
-            while (next != before.end() && next->first < one.sequence) ++next;
-            bool const was_there = next != before.end() && next->first == one.sequence;
-            answer_(one, {durable, was_there ? &next->second : nullptr});
-            pending_.pop_front();
+        // The last ones first: of several answers to one client, only the first may leave, and then it takes
+        // the others along, in one send().
+        std::size_t n = 0;
+        while (n != pending_.size() && pending_[n].sequence <= to) ++n;
+        for (std::size_t i = n; i-- != 0;) {
+            auto const was_there = std::lower_bound(
+                before.begin(), before.end(), pending_[i].sequence,
+                [](auto const& row, std::uint64_t sequence) { return row.first < sequence; });
+            bool const is = was_there != before.end() && was_there->first == pending_[i].sequence;
+            answer_(pending_[i], {durable, is ? &was_there->second : nullptr});
         }
+        pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(n));
         call_waiting();
     }
     void call_waiting() {
