@@ -196,11 +196,15 @@ void many_payments(sinks::temporary_directory& folders, bool figures, gateway::r
             {one.what, rounded(r.rate), rounded(r.p50, 2), rounded(r.p99, 2), rounded(r.batch, 1)});
     }
     page.table(table);
-    // The law: a disk that confirms in t writes batches of n at n / t, and with 64 clients n is at most 64:
-    // they wait in two groups, one on the disk while the other is answered and asks again, so it is
-    // rather 30. More in flight is the only way to more. NORMAL does not wait for the disk: kill -9 harms it
-    // no more than FULL, because the system has the bytes; when the power fails, the last payments may be
-    // gone, though acknowledged.
+    // The law: a disk that confirms a batch in t takes n / t payments a second, where n is what has gathered
+    // in t. With 64 clients that wait for their answers n is at most 64, and rather half of that: one half is
+    // on the disk while the other is answered and asks again. So 64 waiting clients get some 16 times as
+    // much, on any disk as quick as this one; on a slower one more. With more in flight n grows, until the
+    // processors are what is short: for each payment the kernel's work for two messages, and a page of the
+    // index for the log.
+    //
+    // NORMAL does not wait for the disk. kill -9 harms it no more than FULL, because the system has the
+    // bytes. But when the power fails, the last payments are gone, and they were acknowledged: not for money.
     std::cout << '\n';
     check(std::all_of(results.begin(), results.end(), [](result const& one) { return one.exact; }),
           "each acknowledged payment is in the table, once, and no other");
@@ -208,8 +212,8 @@ void many_payments(sinks::temporary_directory& folders, bool figures, gateway::r
           "what waits together is written together, and more of it the more is in flight");
     if (!figures) return;
     check(results[1].rate >= 20'000, "64 clients: at least 20,000 durable payments a second");
-    check(std::max(results[1].rate, results[2].rate) >= 30 * results[0].rate,
-          "at least 30 times as many as with a transaction for each");
+    check(results[2].rate >= 30 * results[0].rate,
+          "with 16 in flight for each, at least 30 times as many as with a transaction for each");
 }
 
 // ---- 3. kill -9. ----
@@ -321,9 +325,18 @@ int chapter(bool figures) {
     kill_it(folders.next(), times);
     std::cout << "\n4. A fourth shard, and then SIGTERM, under load\n\n";
     one_more_shard(folders.next());
-    std::string const file = (std::filesystem::temp_directory_path() / "payment_gateway.html").string();
+    char const* const file = "payment_gateway.html";
     std::ofstream(file) << std::move(page).text();
-    std::cout << "\nThe charts of the second run in section 2: " << file << '\n';
+    std::cout << "\nCharts of the second run in section 2: " << file << '\n';
+    // The trade-off. An answer that means something costs the wait for the disk, and batching does not take
+    // it away: it shares it. Each client waits some milliseconds instead of some hundred microseconds; the
+    // service takes ten times as many. Where one client at a time comes, nothing is shared, and nothing is
+    // won.
+    //
+    // Exercises:
+    // 1. Set batches.linger to 1 ms. The batches grow. Why does the throughput not, with 64 clients?
+    // 2. Let the gateway answer when accept() has returned. What does section 3 say then?
+    // 3. In mover.hpp, erase before the copy is durable. Which line of which section tells you?
     return failures == 0 ? 0 : 1;
 }
 
