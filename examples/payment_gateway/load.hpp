@@ -106,11 +106,15 @@ class load {
         ended_at_ = cairn::event_loop::clock::now();
         tell_end();
     }
+    /// Closes the connections. Else a service that stops waits for them as long as it has patience. As
+    /// give_up(), not from a handler of the loop.
+    void hang_up() { callers_.clear(); }
     /// The service is gone: what waits for an answer gets none.
     void give_up() {
         if (!stopping_) stop();
         for (auto const& one : callers_) one->handler().forget();
         on_end = {};
+        hang_up();
     }
     /// Called once: stopped and all answered, or no connection left.
     std::function<void()> on_end;

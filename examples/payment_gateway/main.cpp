@@ -154,6 +154,7 @@ result drive(setting const& how, std::string const& folder, std::chrono::millise
     auto const end = loop.call_after(time, [&] { load.stop(); });
     loop.run();
     auto const stats = nlohmann::json::parse(gateway::get(here.at, "/stats"));
+    load.hang_up();
     bool const ended = server.end(SIGTERM) == 0;
     result made;
     made.rate = static_cast<double>(load.acknowledged().size()) / load.seconds();
@@ -242,7 +243,7 @@ void kill_it(std::string const& folder, int times) {
             loop.stop();
         });
         loop.run();
-        if (!last) load.give_up();
+        load.give_up();
         acknowledged.insert(acknowledged.end(), load.acknowledged().begin(), load.acknowledged().end());
         unanswered = load.unanswered();
         for (std::size_t k = load.asked_before(); k < open; ++k) unanswered.push_back(load.before(k));
