@@ -2,6 +2,7 @@
 // The gateway over loopback: what it takes, what it refuses, when it answers, and what is in its tables then.
 #include "payment_gateway/gateway.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -51,6 +52,7 @@ struct disk {
     std::set<std::string> stopped;  // shards whose writes wait
     bool broken = false;
     int writes = 0;  // that have begun
+    std::atomic<bool> unreadable = false;
 
     void stop(std::string const& shard) {
         std::lock_guard const lock(mutex);
@@ -100,6 +102,24 @@ class watched_writer final : public gateway::writer {
     disk& disk_;
 };
 
+class watched_reader final : public gateway::reader {
+  public:
+    watched_reader(std::unique_ptr<gateway::reader> of, disk& on) : of_(std::move(of)), disk_(on) {}
+    std::optional<payment> find(payment const& key) override { return table().find(key); }
+    std::vector<payment> range(std::uint64_t first, std::uint64_t last, std::size_t most) override {
+        return table().range(first, last, most);
+    }
+    std::uint64_t count() override { return table().count(); }
+
+  private:
+    gateway::reader& table() const {
+        if (disk_.unreadable) throw std::runtime_error("the disk cannot be read");
+        return *of_;
+    }
+    std::unique_ptr<gateway::reader> of_;
+    disk& disk_;
+};
+
 class watched_files final : public gateway::backend {
   public:
     watched_files(std::string const& folder, disk& on) : files_(folder), disk_(on) {}
@@ -108,7 +128,7 @@ class watched_files final : public gateway::backend {
         return std::make_unique<watched_writer>(files_.open_writer(shard, names), shard, disk_);
     }
     std::unique_ptr<gateway::reader> open_reader(std::string const& shard, gateway::catalog& names) override {
-        return files_.open_reader(shard, names);
+        return std::make_unique<watched_reader>(files_.open_reader(shard, names), disk_);
     }
 
   private:
@@ -440,6 +460,28 @@ TEST(PaymentGateway, TellsTheClientWhenTheDiskFailsAndTakesThePaymentWhenItIsWel
     here.on.set_broken(false);
     EXPECT_EQ(pay(here.at(), "k").status, 201U);
     EXPECT_EQ(here.audit().rows, 1U);
+}
+
+TEST(PaymentGateway, ATableThatCannotBeReadIsToldAndAMoveGoesOnWhenItCan) {
+    support::scratch_folder const folder;
+    running here(folder.file("data"), {.shards = 2});
+    for (int i = 0; i < 20; ++i) (void)pay(here.at(), "k" + std::to_string(i));
+    here.on.unreadable = true;
+    auto const answer = read(gateway::ask(here.at(), "GET /payments/k1 HTTP/1.1\r\nHost: x\r\n\r\n"));
+    EXPECT_EQ(answer.status, 500U);
+    EXPECT_EQ(code_of(answer), "internal");
+    EXPECT_EQ(pay(here.at(), "new").status, 201U);  // who only writes is not disturbed
+    here.on.unreadable = false;
+    EXPECT_FALSE(gateway::get(here.at(), "/payments/k1").empty());
+    EXPECT_EQ(read(gateway::ask(here.at(), gateway::post("/shards", "", R"({"name":"shard-3"})"))).status,
+              202U);
+    here.on.unreadable = true;
+    std::this_thread::sleep_for(5ms);
+    here.on.unreadable = false;
+    here.wait_for_moves();
+    auto const audit = here.audit();
+    EXPECT_EQ(audit.rows, 21U);
+    EXPECT_EQ(audit.misplaced + audit.twice, 0U);
 }
 
 TEST(PaymentGateway, RefusesWhatItHasNoRoomForAndForgetsNothingThatItTook) {

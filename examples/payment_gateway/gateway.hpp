@@ -25,6 +25,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -108,6 +109,9 @@ class service {
             route(what, to);
         } catch (problem const& p) {
             refuse(to, p);
+        } catch (
+            std::exception const&) {  // a table that cannot be read: this client's trouble, not all others'
+            refuse(to, problem(500, "internal", "this could not be done: ask again"));
         }
     }
     void route(http::request const& what, http::responder& to) {

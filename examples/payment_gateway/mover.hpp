@@ -22,6 +22,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -108,7 +109,11 @@ class mover {
         for (int looks = 0; looks != 8; ++looks) {
             if (next_ == arcs_.size()) return done_ ? done_() : void();
             arc const& one = arcs_[next_];
-            rows_ = one.from->table().range(one.first, one.last, at_once);
+            try {
+                rows_ = one.from->table().range(one.first, one.last, at_once);
+            } catch (std::exception const&) {
+                return later(std::chrono::milliseconds(100));
+            }
             if (!rows_.empty()) return copy(one);
             ++next_;
         }
