@@ -27,9 +27,10 @@ namespace gateway {
 /// What both sides ask a file.
 class sqlite_table {
   public:
-    sqlite_table(std::string const& path, catalog& names)
+    /// @param patience  for others' locks.
+    sqlite_table(std::string const& path, catalog& names, std::chrono::milliseconds patience)
         : names_(names),
-          connection_(path, std::chrono::seconds(10)),
+          connection_(path, patience),
           find_(connection_, rows + "WHERE position = ? AND id = ?"),
           range_(connection_, rows + "WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"),
           count_(connection_, "SELECT count(*) FROM payments") {}
@@ -82,7 +83,7 @@ class sqlite_writer final : public writer {
     sqlite_writer(std::string const& path, catalog& names, sinks::synchronous sync)
         : sink_(path, payment_columns::table("payments"), payment_columns{&names},
                 {.sync = sync, .duplicates = sinks::on_duplicate::ignore}),
-          table_(path, names),
+          table_(path, names, std::chrono::seconds(10)),
           erase_(table_.connection(), "DELETE FROM payments WHERE position = ? AND id = ?") {
         table_.connection().run("PRAGMA synchronous = FULL");
     }
@@ -118,7 +119,9 @@ class sqlite_writer final : public writer {
 
 class sqlite_reader final : public reader {
   public:
-    sqlite_reader(std::string const& path, catalog& names) : table_(path, names) {}
+    /// A loop must not wait long: then it is an error, and this client may ask again.
+    sqlite_reader(std::string const& path, catalog& names)
+        : table_(path, names, std::chrono::milliseconds(50)) {}
     [[nodiscard]] std::optional<payment> find(payment const& key) override { return table_.find(key); }
     [[nodiscard]] std::vector<payment> range(std::uint64_t first, std::uint64_t last,
                                              std::size_t most) override {
