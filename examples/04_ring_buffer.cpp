@@ -279,8 +279,10 @@ int main() {
     check(drained == capacity && !full.push(1), "after close() what is left comes out, and nothing goes in");
 
     std::cout
-        << "\nThe trade-off: the queue is fast because it has one producer, one consumer and a fixed size. It\n"
-           "takes no lock and never grows, so whoever is slower makes the other one wait. A batch of 64 costs\n"
+        << "\nThe trade-off: the queue is fast because it has one producer, one consumer and a fixed size. "
+           "It\n"
+           "takes no lock and never grows, so whoever is slower makes the other one wait. A batch of 64 "
+           "costs\n"
            "the first of its messages the wait for the last. What goes into a queue must be made and ended,\n"
            "too: that is chapter 5.\n";
     // Exercises (answers: README.md):
