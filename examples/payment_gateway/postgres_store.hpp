@@ -91,21 +91,6 @@ class postgres_writer final : public writer {
     postgres_table table_;
 };
 
-class postgres_reader final : public reader {
-  public:
-    postgres_reader(std::string const& dsn, std::string const& name, catalog& names)
-        : table_(dsn, name, names) {}
-    [[nodiscard]] std::optional<payment> find(payment const& key) override { return table_.find(key); }
-    [[nodiscard]] std::vector<payment> range(std::uint64_t first, std::uint64_t last,
-                                             std::size_t most) override {
-        return table_.range(first, last, most);
-    }
-    [[nodiscard]] std::uint64_t count() override { return table_.count(); }
-
-  private:
-    postgres_table table_;
-};
-
 class postgres_backend final : public backend {
   public:
     /// @param prefix  of the tables' names.
@@ -126,7 +111,7 @@ class postgres_backend final : public backend {
         return std::make_unique<postgres_writer>(dsn_, prefix_ + shard, names);
     }
     [[nodiscard]] std::unique_ptr<reader> open_reader(std::string const& shard, catalog& names) override {
-        return std::make_unique<postgres_reader>(dsn_, prefix_ + shard, names);
+        return std::make_unique<table_reader<postgres_table>>(dsn_, prefix_ + shard, names);
     }
 
   private:

@@ -117,22 +117,6 @@ class sqlite_writer final : public writer {
     sinks::sqlite_statement erase_;
 };
 
-class sqlite_reader final : public reader {
-  public:
-    /// A loop must not wait long: then it is an error, and this client may ask again.
-    sqlite_reader(std::string const& path, catalog& names)
-        : table_(path, names, std::chrono::milliseconds(50)) {}
-    [[nodiscard]] std::optional<payment> find(payment const& key) override { return table_.find(key); }
-    [[nodiscard]] std::vector<payment> range(std::uint64_t first, std::uint64_t last,
-                                             std::size_t most) override {
-        return table_.range(first, last, most);
-    }
-    [[nodiscard]] std::uint64_t count() override { return table_.count(); }
-
-  private:
-    sqlite_table table_;
-};
-
 class sqlite_backend final : public backend {
   public:
     explicit sqlite_backend(std::filesystem::path folder, sinks::synchronous sync = sinks::synchronous::full)
@@ -150,7 +134,9 @@ class sqlite_backend final : public backend {
         return std::make_unique<sqlite_writer>(path(shard), names, sync_);
     }
     [[nodiscard]] std::unique_ptr<reader> open_reader(std::string const& shard, catalog& names) override {
-        return std::make_unique<sqlite_reader>(path(shard), names);
+        // A loop must not wait long: then it is an error, and this client may ask again.
+        return std::make_unique<table_reader<sqlite_table>>(path(shard), names,
+                                                            std::chrono::milliseconds(50));
     }
 
   private:

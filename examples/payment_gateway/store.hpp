@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "../sinks/table.hpp"
@@ -45,6 +46,24 @@ class reader {
     [[nodiscard]] virtual std::vector<payment> range(std::uint64_t first, std::uint64_t last,
                                                      std::size_t most) = 0;
     [[nodiscard]] virtual std::uint64_t count() = 0;
+};
+
+/// The reader of a database whose table has these three functions. It makes the table in place: statements
+/// may point into it.
+template <class Table>
+class table_reader final : public reader {
+  public:
+    template <class... Args>
+    explicit table_reader(Args&&... table) : table_(std::forward<Args>(table)...) {}
+    [[nodiscard]] std::optional<payment> find(payment const& key) override { return table_.find(key); }
+    [[nodiscard]] std::vector<payment> range(std::uint64_t first, std::uint64_t last,
+                                             std::size_t most) override {
+        return table_.range(first, last, most);
+    }
+    [[nodiscard]] std::uint64_t count() override { return table_.count(); }
+
+  private:
+    Table table_;
 };
 
 /// A database, or a folder of them.
