@@ -160,8 +160,8 @@ int main() {
           "a preference list has distinct nodes");
 
     std::cout
-        << "\nThe ring moves only what must move. It pays with a search for each key and with arcs that are\n"
-           "never quite even. How fast can that search be? That is chapter 3.\n";
+        << "\nThe ring moves only what must move. It pays with arcs that are never quite even, and with a\n"
+           "search for each key. How even can they be? That is chapter 3. How fast the search? Chapter 4.\n";
     // Exercises (answers: README.md):
     // 1. Remove node 50 of the hundred. Which nodes get its keys, and how many each?
     // 2. Give the ring by hand twenty points a node, at the hashes of node + number. How many of the forty

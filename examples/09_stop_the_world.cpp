@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 7. Stop the world. A thread makes 100,000 payments a second; each must reach a database. Who waits?
+// Chapter 9. Stop the world. A thread makes 100,000 payments a second; each must reach a database. Who waits?
 //
 // A database is slow by the call and quick by the row: a call ends when the disk has confirmed it, and the
 // disk does not care whether that was for one row or for a thousand. So rows are gathered, and a thousand
@@ -332,7 +332,7 @@ int main() {
         << "\nThe trade-off: one buffer costs nothing and stops the world; a second one, or a thread that\n"
            "looks after lanes, costs memory, a thread and some milliseconds until a payment leaves, and the\n"
            "world goes on. As long as there is room beside the batch that is being written: how much room\n"
-           "must there be? That is chapter 8.\n";
+           "must there be? That is chapter 10.\n";
     // Exercises (answers: README.md):
     // 1. Make a payment 1,024 bytes. Which of the four gets slower, and which push of it?
     // 2. Make a batch 10,000. Compare "1 in 1,000" and "1 in 10,000" with what you expected.

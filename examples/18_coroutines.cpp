@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 15. Coroutines. A shop on a socket: a client says its name, then what it pays, line by line, and
+// Chapter 18. Coroutines. A shop on a socket: a client says its name, then what it pays, line by line, and
 // each payment asks the bank, which takes a while. Written as handlers, the shop falls to pieces. Can it be
 // written from top to bottom, and what does that cost?
 //
@@ -10,7 +10,7 @@
 //
 // This program has the shop twice: compare `handlers` with `session` below before you go on. It checks that
 // both say the same to all clients, however the lines arrive. Then it shows what coroutines do not spare you
-// (chapter 13's race), what a scope gives you (everything ends when you say so), and what a request costs.
+// (chapter 16's race), what a scope gives you (everything ends when you say so), and what a request costs.
 //
 // Time is reported; asserted is what was answered, what was left behind, and what was allocated.
 #include <cairn/async_fd.hpp>
@@ -324,7 +324,7 @@ task<> pay(event_loop& loop, account& from, int cents) {
 }
 
 void race() {
-    std::cout << "\n2. Chapter 13's race. Two pay 80 of 100: look, co_await, change\n";
+    std::cout << "\n2. Chapter 16's race. Two pay 80 of 100: look, co_await, change\n";
     // It looks like one piece of code, and is two handlers. Every co_await is a place where others run: read
     // it as "and now anything may happen". Nothing else in the line shows it.
     std::array<int, 2> left{};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 4. A ring buffer between two threads. Why is the lecture's queue slow, and what does each step buy?
+// Chapter 6. A ring buffer between two threads. Why is the lecture's queue slow, and what does each step buy?
 //
 // The lecture's queue has two counters and an array. It is right. This program measures it, changes one
 // thing at a time, and ends with cairn::spsc_queue. Two numbers for each step: nanoseconds a message one
@@ -284,7 +284,7 @@ int main() {
            "takes no lock and never grows, so whoever is slower makes the other one wait. A batch of 64 "
            "costs\n"
            "the first of its messages the wait for the last. What goes into a queue must be made and ended,\n"
-           "too: that is chapter 5.\n";
+           "too: that is chapter 7.\n";
     // Exercises (answers: README.md):
     // 1. Make capacity 1. What does a message cost now? Predict it from the other column of the table.
     // 2. Let both threads share one core (taskset -c 0 on Linux). Which column suffers, and by how much?

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 11. The blocking server. A server reads a line from a client and answers it. What does the next
+// Chapter 14. The blocking server. A server reads a line from a client and answers it. What does the next
 // client do while this one is thinking?
 //
 // The smallest server is a loop: accept, read, answer, close. read() returns when something has come. If
@@ -8,7 +8,7 @@
 //
 // Then the two remedies that everyone thinks of first, with their prices: give up on the client after a
 // while, and a thread for each client. What a thread costs, for a client that says nothing, is measured
-// beside what the same client costs in an event loop, which is chapter 12.
+// beside what the same client costs in an event loop, which is chapter 15.
 //
 // Time is reported; asserted is who was served, and what is never early.
 #include <cairn/event_loop.hpp>
@@ -166,7 +166,7 @@ class loop_server {
                 std::array<std::byte, 512> data;
                 std::error_code error;
                 std::size_t const n = cairn::receive(number, data, error);
-                // A line is one packet here: chapter 14 does it properly.
+                // A line is one packet here: chapter 17 does it properly.
                 if (n != 0) (void)cairn::send(number, std::as_bytes(std::span("hello\n", 6)), error);
             });
             all_.push_back({std::move(fd), std::move(watch)});
@@ -330,6 +330,6 @@ int main() {
     // 1. Send a byte every 15 ms from one client in section 2. How long is the next one held up?
     // 2. Make the silent clients in section 3 5,000. Which limit is reached first, and where is it set?
     // 3. Count the answers in a variable that all threads share. What must you add, and what does it cost?
-    std::cout << "\nOne thread can look after all of them, if it never waits for one. That is chapter 12.\n";
+    std::cout << "\nOne thread can look after all of them, if it never waits for one. That is chapter 15.\n";
     return failures == 0 ? 0 : 1;
 }

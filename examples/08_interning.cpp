@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 6. Interning. Each string is stored once, and a number stands for it: which strings is that for?
+// Chapter 8. Interning. Each string is stored once, and a number stands for it: which strings is that for?
 //
 // A million log lines name the same few hundred hosts. As strings they are a million copies, and each
 // question about them compares characters. So a lecture says: keep each different string once, and hand out

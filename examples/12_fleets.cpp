@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 10. Fleets: a ring is of use where others already route, if it sends each key where they sent it.
+// Chapter 12. Fleets: a ring is of use where others already route, if it sends each key where they sent it.
 //
 // Five memcached servers have been filled by a program with libmemcached. This program joins: it computes the
 // same circle, and finds every key at the first server that it asks. Then it asks by a ring of its own, which

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 17. Virtual nodes, weights and replicas. Ten equal servers stand on a ring. One of them is full and
+// Chapter 3. Virtual nodes, weights and replicas. Ten equal servers stand on a ring. One of them is full and
 // another one idles. Why, and how many points does it take to make it good?
 //
 // Chapter 2 has shown that more points are more even. Here is how much more, by a formula that is written
@@ -330,7 +330,7 @@ int main() {
                  "which is\n"
                  "good, and its losses, which is a choice (Cidon and others, \"Copysets\", 2013). What do "
                  "they cost\n"
-                 "the search? That is chapter 3.\n";
+                 "the search? That is chapter 4.\n";
     // Exercises:
     // 1. How many points make the fullest of 1,000 servers 5 % fuller than the mean? (The largest of 1,000
     //    normal numbers is 3.24.) And in memory?

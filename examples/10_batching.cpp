@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Chapter 8. Batching. The database is quick on average, and now and then it stands still. How much room must
-// a buffer have, so that nobody notices?
+// Chapter 10. Batching. The database is quick on average, and now and then it stands still. How much room
+// must a buffer have, so that nobody notices?
 //
 // Two buffers are enough as long as one is empty when the other is full. Then a checkpoint, a failover or a
 // slow disk holds one call up for 50 ms. At 100,000 events a second 5,000 events come in meanwhile, and there
@@ -73,7 +73,7 @@ struct stalling_sink {
     }
 };
 
-// ---- The buffers of chapter 7, with one face. ----
+// ---- The buffers of chapter 9, with one face. ----
 
 struct single : cairn::single_buffer<std::uint64_t, stalling_sink> {
     single(stalling_sink sink, std::size_t) : single_buffer(sink, batch) {}
@@ -292,7 +292,7 @@ int main() {
 
     std::cout << "\nRoom costs memory, and what is in the buffer dies with the process. So what may be "
                  "called done,\n"
-                 "and when? That is chapter 9.\n";
+                 "and when? That is chapter 11.\n";
     // Exercises (answers: README.md):
     // 1. Set linger to 5 ms. The pauses of the batcher get shorter than predicted by up to 5 ms: why?
     // 2. Your database stalls for 2 s at a failover, at 20,000 events of 200 bytes a second. What capacity?

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Chapter 18. Producer and consumer. One thread takes orders, another one writes them down. How does an order
+// Chapter 5. Producer and consumer. One thread takes orders, another one writes them down. How does an order
 // get across, and what if they come faster than they are written?
 //
 // The two must not touch the same list at the same moment, so there is a lock. And who finds nothing to do
 // must sleep, not ask again and again, so there is a condition variable: it sleeps until somebody says that
 // something has changed. Thirty lines, and each of them has been got wrong many times. This program gets one
 // wrong on purpose; then it lets the list grow without a limit, and gives it one; then it measures what the
-// lock and the sleep cost, which is why chapter 4 does without them.
+// lock and the sleep cost, which is why chapter 6 does without them.
 //
 // Time is reported; asserted are counts, orders and limits.
 #include <cairn/spsc_queue.hpp>
@@ -493,7 +493,7 @@ int main() {
            "nothing better is needed. Its limit is part of it: who is too slow must be heard by who is too\n"
            "fast. But each message is two locks, and each sleep some microseconds, when the message itself "
            "may\n"
-           "be some nanoseconds of work. One producer and one consumer need no lock: that is chapter 4.\n";
+           "be some nanoseconds of work. One producer and one consumer need no lock: that is chapter 6.\n";
     // Exercises:
     // 1. Leave notify_all() in close() out, or make it notify_one(). Which of the sections hangs, and when?
     // 2. Let push() notify only if the queue was empty. It saves nearly all system calls. Is it still right

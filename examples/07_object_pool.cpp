@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 5. An object pool. Objects that are used again: what does it save, what does it break, when not?
+// Chapter 7. An object pool. Objects that are used again: what does it save, what does it break, when not?
 //
 // A server makes an object for each request, and ends it a moment later. Memory is not free, so a lecture
 // says: keep the objects that came back, and hand them out again. This program builds that pool, hands one

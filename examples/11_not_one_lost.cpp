@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 9. Not one lost. A payment that was accepted must be in the database, and once. What can go wrong?
+// Chapter 11. Not one lost. A payment that was accepted must be in the database, and once. What can go wrong?
 //
 // The lecture's double buffer is twenty lines: when the active buffer is full, swap it with the other, and
 // let a goroutine flush it. It is fast, it passes its test, and it loses payments in three ways that nothing

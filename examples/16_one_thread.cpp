@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 13. One thread. "JavaScript is single-threaded", and yet it waits for timers, sockets and the work
+// Chapter 16. One thread. "JavaScript is single-threaded", and yet it waits for timers, sockets and the work
 // of others, all at once. In which order does it all run, and what does one thread spare you?
 //
 // A loop calls one handler after the other, and each runs to its end. So the order is not luck: it is a rule,
@@ -339,7 +339,7 @@ int main() {
     std::cout
         << "\nOne thread spares you locks, for no two handlers run at once. It does not spare you to know\n"
            "where a handler ends. Code that waits in its middle looks like one handler and is several:\n"
-           "that is chapter 15.\n";
+           "that is chapter 18.\n";
     // Exercises:
     // 1. Scene 2, third turn: let "timer > timer" ask for one of each. Write down what the third and the
     //    fourth turn print, then let the program check it.

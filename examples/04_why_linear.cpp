@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 3. "Linear search often beats binary search on small rings." Does it? Where, and why?
+// Chapter 4. "Linear search often beats binary search on small rings." Does it? Where, and why?
 //
 // The reason that is usually given is the cache: a small array is read in order. But a small array is in
 // the first-level cache whatever the order. This program times four searches on fresh queries, shows what

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 12. The event loop. One thread for all clients: it asks the system who has sent something, and
+// Chapter 15. The event loop. One thread for all clients: it asks the system who has sent something, and
 // calls a function for each of those. The smallest loop that does it is twenty lines and a map. What is wrong
 // with it?
 //
@@ -9,7 +9,7 @@
 // program runs the two scenes under the address sanitizer, which says in each of them what happened, and
 // then the same scenes on cairn's loop. Then it measures what the safety costs.
 //
-// The lecture's loop is 12_event_loop/lectures_loop.hpp: read it first, and look for the bugs.
+// The lecture's loop is 15_event_loop/lectures_loop.hpp: read it first, and look for the bugs.
 #include <cairn/event_loop.hpp>
 #include <cairn/socket.hpp>
 
@@ -36,7 +36,7 @@
 #include <utility>
 #include <vector>
 
-#include "12_event_loop/lectures_loop.hpp"
+#include "15_event_loop/lectures_loop.hpp"
 
 namespace {
 
@@ -257,7 +257,7 @@ int main() {
 
     std::cout
         << "\nOne thread, and nobody waits for anybody. A real server also has to read requests in pieces,\n"
-           "answer those who do not read, and let go of those who do neither. That is chapter 14.\n";
+           "answer those who do not read, and let go of those who do neither. That is chapter 17.\n";
     // Exercises:
     // 1. Mend the lecture's loop for scene 2 without touching its map: what must run_once() do before the
     // call?

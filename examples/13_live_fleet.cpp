@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chapter 16. The live fleet. Three caches stand before a database, and answer nearly all reads. One of them
+// Chapter 13. The live fleet. Three caches stand before a database, and answer nearly all reads. One of them
 // dies. How many reads reach the database now?
 //
 // The database was bought for the reads that the caches let through. If two of three keys are suddenly looked
@@ -8,7 +8,7 @@
 // compare.
 //
 // This program starts three memcached and three nodes of a Redis Cluster, on loopback, and speaks with them
-// itself (16_live_fleet/protocols.hpp). The same servers are asked by the ring, by the circle of
+// itself (13_live_fleet/protocols.hpp). The same servers are asked by the ring, by the circle of
 // libmemcached's clients and by hash % n, in one run. Where a program is not installed, its part is left out.
 // All that is asserted is a count; nothing that takes time is.
 #include <cairn/fleets/libmemcached.hpp>
@@ -38,8 +38,8 @@
 #include <utility>
 #include <vector>
 
-#include "16_live_fleet/protocols.hpp"
-#include "16_live_fleet/server_process.hpp"
+#include "13_live_fleet/protocols.hpp"
+#include "13_live_fleet/server_process.hpp"
 
 namespace {
 
@@ -115,14 +115,14 @@ std::vector<scheme> make_schemes() {
     auto const number_of = [](std::string_view name) {
         return static_cast<std::size_t>(std::ranges::find(hosts, name) - hosts.begin());
     };
-    // A thousand points each: with the usual 160 a third is a third give or take 5 points (chapter 17).
+    // A thousand points each: with the usual 160 a third is a third give or take 5 points (chapter 3).
     cairn::hash_ring<> const ring({{hosts[0]}, {hosts[1]}, {hosts[2]}}, cairn::virtual_nodes<>(1'000));
     cairn::hash_ring<> ring_without = ring;
     ring_without.remove(hosts[dead]);
     auto const by_ring = [&](auto const& key) { return number_of(ring.find(key)); };
     auto const by_ring_without = [&](auto const& key) { return number_of(ring_without.find(key)); };
 
-    // What the clients of PHP, Python and Ruby compute (chapter 10).
+    // What the clients of PHP, Python and Ruby compute (chapter 12).
     cairn::fleets::libmemcached_ring<> const ketama({{hosts[0]}, {hosts[1]}, {hosts[2]}});
     cairn::fleets::libmemcached_ring<> const ketama_without({{hosts[0]}, {hosts[2]}});
 
@@ -690,7 +690,7 @@ int main() {
         << "\nA ring costs a search and memory, and a table costs agreement; modulo costs neither, until "
            "the\n"
            "day when a server dies. Nothing that routes can save the third that dies with it: only a second\n"
-           "copy can (chapter 17), or a database that bears the reads of the first minute.\n";
+           "copy can (chapter 3), or a database that bears the reads of the first minute.\n";
     // Exercises:
     // 1. Four servers, one dies. Predict for the ring and for modulo, before you run it.
     // 2. Stop a server (SIGSTOP) instead of killing it. What does each read of its keys cost now, and what

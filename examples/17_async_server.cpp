@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Chapter 14. The async server. One thread serves a web shop: product pages, and a checkout that asks a bank.
+// Chapter 17. The async server. One thread serves a web shop: product pages, and a checkout that asks a bank.
 // The bank needs 20 ms. What do the others do meanwhile?
 //
-// http/http_server.hpp is the server: an event loop (chapter 12), a connection with bounded buffers for each
+// http/http_server.hpp is the server: an event loop (chapter 15), a connection with bounded buffers for each
 // client, a parser, and a queue of answers. Its handler is given a request and a responder, and may answer
-// later. The smallest handler does not: it asks the bank, waits, and answers. It is chapter 11 again, with a
+// later. The smallest handler does not: it asks the bank, waits, and answers. It is chapter 14 again, with a
 // modern server around it. This program shows that first, and mends it. Then it does to the server what the
 // Internet does: many clients, slow ones, and one that asks without end and reads nothing.
 //
@@ -363,8 +363,8 @@ int main() {
     }
     // The trade-off. A handler that answers later is two functions with a responder between them, and what it
     // knows travels in a capture; three questions to the bank one after the other are three of them. Code
-    // that waits in the middle and yet blocks nobody is what coroutines are for: chapter 15.
-    std::cout << "\nThe waiting has moved out of the thread and into the code. Chapter 15 moves it back.\n";
+    // that waits in the middle and yet blocks nobody is what coroutines are for: chapter 18.
+    std::cout << "\nThe waiting has moved out of the thread and into the code. Chapter 18 moves it back.\n";
     // Exercises:
     // 1. Let the bank take 200 ms for one buyer in ten. Who waits, with 8 threads?
     // 2. Let 20 buyers pipeline two checkouts each. Why does the timer still need one round, and not two?
