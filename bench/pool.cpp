@@ -158,6 +158,7 @@ struct cell {
 
 constexpr auto our_name = "cairn";
 constexpr auto floor_name = "no pool";
+constexpr auto scattered_floor_name = "no pool, scattered";
 constexpr std::array mallocs{"glibc", "tcmalloc", "jemalloc", "mimalloc"};
 
 template <class Make>
@@ -190,7 +191,10 @@ template <class T>
 #if defined(CAIRN_BENCH_HAVE_TBB)
         shared(std::type_identity<tbb_scalable<T>>{}, "tbb");
 #endif
-        if (of.task == pool_task::cross) shared(std::type_identity<workloads::preallocated<T>>{}, floor_name);
+        if (of.task == pool_task::cross) {
+            shared(std::type_identity<workloads::preallocated<T, 1>>{}, floor_name);
+            shared(std::type_identity<workloads::preallocated<T, 37>>{}, scattered_floor_name);
+        }
     } else {
         single(std::type_identity<ours<T>>{}, our_name);
         single(std::type_identity<resource<T, pool_resource>>{}, "cairn pmr");
@@ -210,8 +214,9 @@ template <class T>
     return all;
 }
 
+[[nodiscard]] bool is_floor(std::string const& name) { return name.starts_with(floor_name); }
 [[nodiscard]] bool is_peer(std::string const& name) {
-    return !name.starts_with(our_name) && name != floor_name && name != "mutex";
+    return !name.starts_with(our_name) && !is_floor(name) && name != "mutex";
 }
 [[nodiscard]] bool is_malloc(std::string const& name) {
     return std::find(mallocs.begin(), mallocs.end(), name) != mallocs.end();
@@ -305,7 +310,7 @@ void figures_of(std::vector<cell> const& cells, std::vector<figure>& figures) {
             add(lock, named("mutex"));
         } else if (at.of->task == pool_task::cross) {
             add(sent, is_malloc);
-            add(floor, named(floor_name));
+            add(floor, is_floor);
         }
     }
     at_least("object_pool hot, vs best peer (a tie is the floor)", hot, 0.95, false);
@@ -320,11 +325,11 @@ void figures_of(std::vector<cell> const& cells, std::vector<figure>& figures) {
         std::vector<double> values;
         for (auto const& one : floor) values.push_back(1 / one.first);
         double const mean = geometric_mean(values);
-        figures.push_back({"concurrent pool, one makes, one ends, vs no pool", "at most 1.20 x its time",
-                           number(mean) + " x (geometric mean); " +
-                               number(*std::max_element(values.begin(), values.end())) +
-                               " x in the worst cell",
-                           mean <= 1.2});
+        figures.push_back(
+            {"concurrent pool, one makes, one ends, vs the faster without a pool", "at most 1.20 x its time",
+             number(mean) + " x (geometric mean); " +
+                 number(*std::max_element(values.begin(), values.end())) + " x in the worst cell",
+             mean <= 1.2});
     }
     auto const small = memory_of<payload<16>>(), large = memory_of<payload<256>>();
     figures.push_back({"object_pool, memory beyond the object, T of 16 and 256 bytes",
