@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A browser, as far as the chapter needs one: it asks a page for its events, and reads them or does not.
+// A browser, as far as the chapter needs one: it asks a page for its events.
 #pragma once
 
 #include <cairn/event_loop.hpp>

@@ -11,6 +11,7 @@
 //   messages        mostly adds and deletes, some replaces, few executions
 //   lives           most orders are cancelled young, some stay all day
 //   prices          a random walk by cents; orders wait near it, few far away
+//   auctions        here and there an order meets one that was never shown; the volume is told by the auction
 //
 // Source: the shape of NASDAQ's own statistics; no line of its data. Thread safety: none.
 #pragma once
@@ -58,7 +59,7 @@ class feed_generator {
     /// Appends the next message, or few that belong together. False at the end of the day.
     bool append_next(std::vector<std::byte>& feed) {
         if (over_) return false;
-        if (made_ == 0 && !begun_) return begin(feed);
+        if (!begun_) return begin(feed);
         if (made_ >= options_.messages) return end(feed);
         now_ += random_.below(2'000);
         std::size_t const which = pick_stock();
@@ -149,24 +150,34 @@ class feed_generator {
         for (side const of : {side::bid, side::ask})
             if (level const* const best = (*book)[of].best();
                 best != nullptr && (of == side::bid ? best->price > price : best->price < price)) {
-                execute(feed, *best->first, locate);
+                execute(feed, one, *best->first, locate);
                 return true;
             }
         return false;
     }
 
-    void execute(std::vector<std::byte>& feed, order const& one, std::uint16_t locate) {
-        std::uint32_t const shares = random_.below(3) == 0 ? 1 + random_.below(one.shares) : one.shares;
-        if (random_.below(20) == 0)
-            emit(feed, itch::order_executed_at_price{.head = head(locate),
-                                                     .order = one.id,
-                                                     .shares = shares,
-                                                     .match = ++matches_,
-                                                     .printable = random_.below(4) == 0 ? 'N' : 'Y',
-                                                     .price = one.at->price});
-        else
+    void execute(std::vector<std::byte>& feed, stock const& one, order const& waits, std::uint16_t locate) {
+        std::uint32_t const shares = random_.below(3) == 0 ? 1 + random_.below(waits.shares) : waits.shares;
+        if (random_.below(20) != 0) {
             emit(feed, itch::order_executed{
-                           .head = head(locate), .order = one.id, .shares = shares, .match = ++matches_});
+                           .head = head(locate), .order = waits.id, .shares = shares, .match = ++matches_});
+            return;
+        }
+        bool const auction = random_.below(4) == 0 && made_ + 2 <= options_.messages;  // two messages
+        std::uint32_t const price = waits.at->price;
+        emit(feed, itch::order_executed_at_price{.head = head(locate),
+                                                 .order = waits.id,
+                                                 .shares = shares,
+                                                 .match = ++matches_,
+                                                 .printable = auction ? 'N' : 'Y',
+                                                 .price = price});
+        if (auction)
+            emit(feed, itch::cross_trade{.head = head(locate),
+                                         .shares = shares,
+                                         .stock = one.name,
+                                         .price = price,
+                                         .match = matches_,
+                                         .auction = 'H'});
     }
 
     void add(std::vector<std::byte>& feed, stock& one, std::uint16_t locate) {
@@ -206,7 +217,7 @@ class feed_generator {
         if (what < 10) {
             level const* const best = (*book)[random_.below(2) == 0 ? side::bid : side::ask].best();
             if (best == nullptr) return false;
-            execute(feed, *best->first, locate);
+            execute(feed, one, *best->first, locate);
             return true;
         }
         order const* const chosen = pick_order(one, locate);
@@ -291,20 +302,22 @@ class feed_generator {
     return feed;
 }
 
-/// A whole day as a file, a piece at a time. Returns its bytes. @throws std::runtime_error
+/// A whole day as a file, a piece at a time. Returns its bytes.
+/// @throws std::runtime_error as soon as the file takes no more
 inline std::uint64_t write_feed(std::string const& path, feed_options const& options) {
-    std::ofstream file(path, std::ios::binary);
     feed_generator day(options);
+    std::ofstream file(path, std::ios::binary);
     std::vector<std::byte> piece;
     std::uint64_t bytes = 0;
-    for (bool more = true; more;) {
+    for (bool more = true; more && file;) {
         more = day.append_next(piece);
         if (more && piece.size() < 1'000'000) continue;
         file.write(reinterpret_cast<char const*>(piece.data()), static_cast<std::streamsize>(piece.size()));
         bytes += piece.size();
         piece.clear();
     }
-    if (!file.flush()) throw std::runtime_error("cannot write " + path);
+    file.close();
+    if (!file) throw std::runtime_error("cannot write " + path);
     return bytes;
 }
 

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 #include <unordered_map>
 #include <vector>
 
@@ -27,14 +26,16 @@ struct call {
     std::uint64_t id;
 };
 
-/// What the books ask their index for.
+/// What the books ask their index for. All stocks count as one here, so that a number means one order, as it
+/// does in a feed that is whole.
 [[nodiscard]] inline std::vector<call> calls_of(std::span<std::byte const> feed) {
     std::vector<call> calls;
     order_books books;
     itch::feed_reader reader(feed);
     while (reader.next([&](auto const& m) {
         if constexpr (requires { translate(m); }) {
-            book_message const b = translate(m);
+            book_message b = translate(m);
+            b.locate = 0;
             if (books.apply(b) != outcome::applied || b.what == action::trade) return;
             bool const gone = books.find_order(b.order, b.locate) == nullptr;
             calls.push_back({call::find, b.order});
@@ -46,6 +47,11 @@ struct call {
     })) {
     }
     return calls;
+}
+[[nodiscard]] inline std::uint64_t largest_number(std::span<call const> calls) noexcept {
+    std::uint64_t largest = 0;
+    for (call const& one : calls) largest = std::max(largest, one.id);
+    return largest;
 }
 
 class map_index {
@@ -61,12 +67,13 @@ class map_index {
   private:
     std::unordered_map<std::uint64_t, order*> orders_;
 };
+/// For numbers up to `most`: twice that, 8 bytes each, is half a gigabyte.
 class array_index {
   public:
     static constexpr auto what = "an array by number";
+    static constexpr std::uint64_t most = 30'000'000;
     [[nodiscard]] order* find(std::uint64_t id) const { return id < orders_.size() ? orders_[id] : nullptr; }
     void insert(order* one) {
-        if (one->id > 1'000'000'000) throw std::length_error("an array of 8 GB for one order");
         if (one->id >= orders_.size()) orders_.resize(2 * one->id + 1'024);
         orders_[one->id] = one;
     }

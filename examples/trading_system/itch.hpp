@@ -14,17 +14,22 @@
 //   R      39      a stock has this locate today     D      19      an order was deleted
 //   A, F   36, 40  a new order (F: and whose)        U      35      an order was replaced by a new one
 //   E, C   31, 36  an order traded (C: at a price)   P      44      a trade with an order nobody saw
+//                                                    Q      40      an auction: all its trades, as one
 //
-// All others (auctions, halts, imbalances …) do not change a book: they are skipped by their length, and
-// counted. The locate is a small number that stands for the stock all day: the exchange interns its symbols.
+// All others (halts, imbalances, price collars …) change no book: they are skipped by their length, and
+// counted. Skipped too is B, "that trade is void": to take its shares off the day's volume, one must have
+// kept the number of each match. The locate is a small number that stands for the stock all day: the exchange
+// interns its symbols.
 //
 // Each message lists its fields once, in the order of the wire. The reader, the writer and the check of the
 // sizes all go by that list, so they cannot disagree.
 //
-// Bad input: the reader stops at the first frame that cannot be right, and says at which byte and why. What
-// came before has been delivered; nothing of the bad frame is. There is no way to find the next good frame:
-// a length that is wrong once makes every byte after it mean something else.
-// Source: "NASDAQ TotalView-ITCH 5.0" (specification, 2014) and "BinaryFILE" for the frames.
+// Bad input: the reader stops at the first frame that cannot be right (a type that ITCH does not have, a size
+// that its type does not have, an end in the middle), and says at which byte and why. What came before has
+// been delivered; nothing of the bad frame is. There is no way to find the next good frame: a length that is
+// wrong once makes every byte after it mean something else. A wrong byte within a number cannot be seen here,
+// for the feed has no checksum; a book refuses what cannot be (order_book.hpp).
+// Source: "NASDAQ TotalView-ITCH 5.0" (specification) and "BinaryFILE" for the frames.
 // Thread safety: none; one thread at a time.
 #pragma once
 
@@ -130,7 +135,7 @@ struct order_executed_at_price {
     std::uint64_t order = 0;
     std::uint32_t shares = 0;
     std::uint64_t match = 0;
-    char printable = 'Y';  ///< N: the volume is reported by another message too
+    char printable = 'Y';  ///< N: not to be counted as volume, for a cross_trade counts it
     std::uint32_t price = 0;
     static constexpr auto fields(auto& m) {
         return std::tie(m.head, m.order, m.shares, m.match, m.printable, m.price);
@@ -177,6 +182,52 @@ struct trade {
         return std::tie(m.head, m.order, m.side, m.shares, m.stock, m.price, m.match);
     }
 };
+
+struct cross_trade {
+    static constexpr char type = 'Q';
+    static constexpr std::size_t size = 40;
+    header head{};
+    std::uint64_t shares = 0;  ///< of all orders that met in this auction, whether they were shown or not
+    stock_name stock{};
+    std::uint32_t price = 0;
+    std::uint64_t match = 0;
+    char auction = 'O';  ///< O, C: the day's opening, its close; H, I: after a halt, of a new stock
+    static constexpr auto fields(auto& m) {
+        return std::tie(m.head, m.shares, m.stock, m.price, m.match, m.auction);
+    }
+};
+
+/// The size of a message of a type that changes no book; 0 for a letter that is no type of ITCH 5.0.
+[[nodiscard]] constexpr std::size_t size_of_skipped(char type) noexcept {
+    switch (type) {
+        case 'B':  // a trade is void
+            return 19;
+        case 'H':  // a stock is halted, or trades again
+            return 25;
+        case 'h':  // the same, for one market
+            return 21;
+        case 'I':  // what an auction would give now
+            return 50;
+        case 'J':  // the limits of an auction
+            return 35;
+        case 'K':  // when a new stock is quoted
+            return 28;
+        case 'L':  // who makes a market
+            return 26;
+        case 'N':  // private investors would trade
+            return 20;
+        case 'O':  // a listing without bankers
+            return 48;
+        case 'V':  // at which falls all markets stop
+            return 35;
+        case 'W':  // one of these was reached
+            return 12;
+        case 'Y':  // short sales are restricted
+            return 20;
+        default:
+            return 0;
+    }
+}
 
 // ---- Bytes. ----
 
@@ -256,7 +307,8 @@ consteval bool is_complete() {
 static_assert(is_complete<system_event>() && is_complete<stock_directory>() && is_complete<add_order>() &&
               is_complete<add_attributed_order>() && is_complete<order_executed>() &&
               is_complete<order_executed_at_price>() && is_complete<order_cancelled>() &&
-              is_complete<order_deleted>() && is_complete<order_replaced>() && is_complete<trade>());
+              is_complete<order_deleted>() && is_complete<order_replaced>() && is_complete<trade>() &&
+              is_complete<cross_trade>());
 
 template <class Message>
 [[nodiscard]] constexpr bool is_valid(Message const& m) noexcept {
@@ -308,10 +360,11 @@ struct feed_error {
 
 class feed_reader {
   public:
-    /// Reads these bytes, which must stay.
-    explicit feed_reader(std::span<std::byte const> feed) noexcept : feed_(feed) {}
+    /// Reads these bytes, which must stay. Precondition: `from` is where a frame begins, or the end.
+    explicit feed_reader(std::span<std::byte const> feed, std::size_t from = 0) noexcept
+        : feed_(feed), offset_(from) {}
 
-    /// Reads one frame and calls visit(message) with it, if it is of a type above. False at the end, and at
+    /// Reads one frame and calls visit(message) with it, unless its type is skipped. False at the end, and at
     /// and after a frame that is wrong: then there is an error(). If visit throws, the frame is read again.
     template <class Visitor>
     bool next(Visitor&& visit) {
@@ -343,17 +396,18 @@ class feed_reader {
                 return deliver<order_replaced>(at, length, visit);
             case trade::type:
                 return deliver<trade>(at, length, visit);
+            case cross_trade::type:
+                return deliver<cross_trade>(at, length, visit);
             default:
-                ++skipped_;
-                return step(length);
+                return skip(static_cast<char>(at[2]), length);
         }
     }
 
-    /// Where the next frame begins: the bytes that have been read.
+    /// Where the next frame begins, in bytes from the start of the feed.
     [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
     /// The frames that have been read, those that were skipped among them.
     [[nodiscard]] std::uint64_t frames() const noexcept { return frames_; }
-    /// The frames of types that are none of the above.
+    /// The frames of types that change no book.
     [[nodiscard]] std::uint64_t skipped() const noexcept { return skipped_; }
 
     /// Why next() said false, if it was not the end.
@@ -363,7 +417,15 @@ class feed_reader {
     }
 
   private:
-    enum class fault : std::uint8_t { none, half_a_length, cut_short, after_the_end, wrong_size, bad_field };
+    enum class fault : std::uint8_t {
+        none,
+        half_a_length,
+        cut_short,
+        after_the_end,
+        no_type,
+        wrong_size,
+        bad_field
+    };
 
     template <class Message, class Visitor>
     bool deliver(std::byte const* at, std::size_t length, Visitor& visit) {
@@ -371,6 +433,13 @@ class feed_reader {
         Message const message = decode<Message>(at + 2);
         if (!detail::is_valid(message)) return stop(fault::bad_field);
         visit(message);
+        return step(length);
+    }
+    bool skip(char type, std::size_t length) noexcept {
+        std::size_t const right_size = size_of_skipped(type);
+        if (right_size == 0) return stop(fault::no_type);
+        if (length != right_size) return stop(fault::wrong_size, right_size);
+        ++skipped_;
         return step(length);
     }
     bool step(std::size_t length) noexcept {
@@ -397,6 +466,9 @@ class feed_reader {
             return std::to_string(left - 2) + " bytes follow the end of the session";
         if (wrong_ == fault::cut_short)
             return "a message of " + length + " bytes, but the feed ends after " + std::to_string(left - 2);
+        if (wrong_ == fault::no_type)
+            return "a message of type " + std::to_string(std::to_integer<unsigned>(feed_[offset_ + 2])) +
+                   ", which ITCH 5.0 does not have";
         std::string const kind = std::string("a message of type ") + static_cast<char>(feed_[offset_ + 2]);
         if (wrong_ == fault::wrong_size)
             return kind + " has " + std::to_string(right_size_) + " bytes, this one has " + length;

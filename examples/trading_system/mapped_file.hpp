@@ -5,7 +5,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include <cairn/socket.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -15,27 +16,25 @@
 
 namespace trading {
 
+/// Who shortens the file meanwhile ends the process (SIGBUS): a day that is being written is not for this.
 class mapped_file {
   public:
-    /// @throws std::system_error with the name, if it cannot be read.
+    /// @throws std::system_error with the name, if it cannot be read, or is no file (a folder, a pipe).
     explicit mapped_file(std::string const& path) {
-        int const file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-        if (file == -1) throw std::system_error(errno, std::system_category(), path);
+        cairn::unique_fd const file(
+            ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // NONBLOCK: pipes
         struct stat about{};
-        bool good = ::fstat(file, &about) == 0;
-        if (good && S_ISDIR(about.st_mode)) {
-            errno = EISDIR;
-            good = false;
-        }
-        if (good && about.st_size > 0) {
-            auto const size = static_cast<std::size_t>(about.st_size);
-            void* const at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-            good = at != MAP_FAILED;
-            if (good) bytes_ = {static_cast<std::byte const*>(at), size};
-        }
-        std::error_code const error(errno, std::system_category());
-        (void)::close(file);  // the mapping keeps it
-        if (!good) throw std::system_error(error, path);
+        if (file.get() == -1 || ::fstat(file.get(), &about) != 0)
+            throw std::system_error(errno, std::system_category(), path);
+        if (!S_ISREG(about.st_mode))
+            throw std::system_error(std::make_error_code(std::errc::not_supported),
+                                    path + " is no regular file");
+        if (about.st_size == 0) return;  // there is no mapping of nothing
+        auto const size = static_cast<std::size_t>(about.st_size);
+        void* const at =
+            ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);  // outlives the descriptor
+        if (at == MAP_FAILED) throw std::system_error(errno, std::system_category(), path);
+        bytes_ = {static_cast<std::byte const*>(at), size};
     }
     mapped_file(mapped_file const&) = delete;
     mapped_file& operator=(mapped_file const&) = delete;

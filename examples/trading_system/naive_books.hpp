@@ -32,7 +32,7 @@ class naive_books {
 
     outcome apply(book_message const& m) {
         if (m.what == action::trade) {
-            count(m.locate, m.shares);
+            count(m);
             return outcome::applied;
         }
         bool const is_there = orders_[m.locate].contains(m.order);
@@ -40,7 +40,7 @@ class naive_books {
             if (m.shares == 0) return outcome::no_shares;
             if (is_there) return outcome::duplicate_order;
             add(m.locate, m.order, m.of, m.price, m.shares);
-            count(m.locate, 0);
+            count(m);
             return outcome::applied;
         }
         if (!is_there) return outcome::unknown_order;
@@ -52,13 +52,13 @@ class naive_books {
                 return outcome::duplicate_order;
             reduce(m.locate, m.order, has);
             add(m.locate, m.new_order, at.of, m.price, m.shares);
-            count(m.locate, 0);
+            count(m);
             return outcome::applied;
         }
         std::uint32_t const shares = m.what == action::remove ? has : m.shares;
         if (shares > has) return outcome::too_many_shares;
         reduce(m.locate, m.order, shares);
-        count(m.locate, m.what == action::execute ? shares : 0);
+        count(m);
         return outcome::applied;
     }
 
@@ -85,9 +85,9 @@ class naive_books {
         if (prices[at.price].empty()) prices.erase(at.price);
         orders_[locate].erase(id);
     }
-    void count(std::uint16_t locate, std::uint32_t traded) {
-        books_[locate].traded += traded;
-        ++books_[locate].messages;
+    void count(book_message const& m) {
+        books_[m.locate].traded += m.volume;
+        ++books_[m.locate].messages;
     }
 
     std::map<std::uint16_t, book> books_;

@@ -13,8 +13,8 @@
 //   add                O(distance to the best price), O(log prices)      an order of 40 bytes, and 16 in the
 //                      when it is far; shifts the prices that are        index twice over; a level of 40 if
 //                      better if its own is new                          the price is new
-//   execute, cancel    O(1): the index finds the order, it knows its     none
-//   delete             level                                             goes back to the pools
+//   execute, cancel    O(1): the index finds the order, it knows its     none; the last shares give the order
+//   delete             level                                             back, the last order the level
 //   replace            a delete and an add
 //
 // Orders and levels come from object_pool: once the pools, the index and the rows are as large as a day
@@ -158,8 +158,8 @@ struct order_book {
         return sides[static_cast<std::size_t>(of)];
     }
     [[nodiscard]] trading::top top() const noexcept { return {quoted(side::bid), quoted(side::ask), traded}; }
-    void count(std::uint32_t traded_shares) noexcept {
-        traded += traded_shares;
+    void count(book_message const& m) noexcept {
+        traded += m.volume;
         ++messages;
     }
 
@@ -211,7 +211,7 @@ class order_books {
         index_.reserve(orders);
     }
 
-    /// The book of a stock, or null if there was no message for it.
+    /// The book of a stock, or null if there was no message that gives it one.
     [[nodiscard]] order_book const* find(std::uint16_t locate) const noexcept {
         return locate < books_.size() ? books_[locate].get() : nullptr;
     }
@@ -241,22 +241,22 @@ class order_books {
     outcome dispatch(book_message const& m) {
         if (m.what == action::add) return add(m);
         if (m.what == action::trade) {
-            open(m).count(m.shares);
+            open(m).count(m);
             return outcome::applied;
         }
         order* const one = index_.find(m.order, m.locate);
         if (one == nullptr) return outcome::unknown_order;
         order_book& book = *books_[m.locate];
         if (m.what == action::remove) {
-            book.count(0);
             remove(book, *one);
+            book.count(m);
             return outcome::applied;
         }
         if (m.shares == 0) return outcome::no_shares;
         if (m.what == action::replace) return replace(book, *one, m);
         if (m.shares > one->shares) return outcome::too_many_shares;
-        book.count(m.what == action::execute ? m.shares : 0);
         reduce(book, *one, m.shares);
+        book.count(m);
         return outcome::applied;
     }
 
@@ -266,7 +266,7 @@ class order_books {
         order_book& book = open(m);
         index_.make_room();
         index_.insert(&enqueue(book, m.order, m.of, m));
-        book.count(0);
+        book.count(m);
         return outcome::applied;
     }
     outcome replace(order_book& book, order& old, book_message const& m) {
@@ -276,7 +276,7 @@ class order_books {
         order& made = enqueue(book, m.new_order, old.at->of, m);
         remove(book, old);
         index_.insert(&made);
-        book.count(0);
+        book.count(m);
         return outcome::applied;
     }
     /// A new order at the end of the queue of its price.

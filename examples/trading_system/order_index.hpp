@@ -15,10 +15,13 @@
 //   insert      O(1); make_room() doubles it when it is half full    none while there is room
 //   erase       O(1): moves those behind it up, leaves no tombstone  none
 //
-// The chapter measures it against std::unordered_map, which is 3 times slower, and against an array by order
-// number, which is faster: numbers are given out in sequence, so there is nothing to search. But the array
-// never forgets: 8 bytes for each order of the day, and a feed with one number of 2^60 in it is the end.
+// The chapter measures it against std::unordered_map, which is slower, and against an array by order number,
+// which is faster: numbers are given out in sequence, so there is nothing to search. But the array never
+// forgets: 8 bytes for each order of the day, and a feed with one number of 2^60 in it is the end.
 // Not faster was a hash that keeps neighbouring numbers in one line: they crowd each other out.
+//
+// When not to use it: for numbers that an enemy may choose. Who picks them to share a home makes each search
+// O(n), and the hash has no secret. An exchange counts.
 //
 // An order is found by number and locate: of a broken feed, in which two stocks have an order of one number,
 // each stock keeps its own, whether one thread keeps both books or two.

@@ -9,8 +9,8 @@
 // moves only the stocks that it takes; and a name finds its worker in any process, on any day, although the
 // locates are new each morning.
 //
-// Thread safety: one thread at a time; but the names of the router and the watcher's side of a ticker may be
-// used by another one while a run is under way.
+// Thread safety: one thread at a time; but stop(), the names and the ring of the router, and the watcher's
+// side of a ticker may be used by another one while a run is under way.
 #pragma once
 
 #include <cairn/concurrent_string_interner.hpp>
@@ -110,7 +110,12 @@ class worker {
 
     // ---- While the thread does not run. ----
 
-    [[nodiscard]] order_books& books() noexcept { return books_; }
+    /// The end of the day. Who watches is told of each book that it is empty now.
+    void clear() noexcept {
+        books_.clear();
+        for (std::size_t i = 0; i < books_.books().size(); ++i)
+            if (books_.books()[i] != nullptr) tops_.mark(static_cast<std::uint16_t>(i));
+    }
     [[nodiscard]] order_books const& books() const noexcept { return books_; }
     /// When timed messages were due and when they were in their book, in order; and when the core was taken.
     [[nodiscard]] std::span<span_of_time const> samples() const noexcept { return samples_; }
@@ -183,18 +188,24 @@ struct pipeline_options {
 
 /// What came of one run.
 struct run_result {
-    std::uint64_t frames = 0;    ///< read
-    std::uint64_t skipped = 0;   ///< of types that no book needs
-    std::uint64_t routed = 0;    ///< to a worker
-    std::uint64_t unrouted = 0;  ///< of a locate that the feed had not named
-    std::uint64_t bytes = 0;
-    std::int64_t nanoseconds = 0;             ///< from the first frame to the last one in its book
+    std::uint64_t frames = 0;      ///< read
+    std::uint64_t skipped = 0;     ///< of types that no book needs
+    std::uint64_t routed = 0;      ///< to a worker
+    std::uint64_t unrouted = 0;    ///< of a locate that the feed had not named
+    std::uint64_t offset = 0;      ///< where the next frame begins, in bytes from the start of the feed
+    std::int64_t nanoseconds = 0;  ///< from the first frame to the last one in its book
     std::optional<itch::feed_error> error{};  ///< where the feed was wrong; what came before is in the books
 
     [[nodiscard]] double per_second() const noexcept {
         return static_cast<double>(frames) * 1e9 /
                static_cast<double>(std::max<std::int64_t>(nanoseconds, 1));
     }
+};
+
+/// A part of a feed: so many frames from that byte, where one begins.
+struct stretch {
+    std::uint64_t from = 0;
+    std::uint64_t frames = ~std::uint64_t{0};
 };
 
 class pipeline {
@@ -207,38 +218,42 @@ class pipeline {
     /// Reads the feed to its end, or to the first wrong frame, as fast as it goes, and returns when the books
     /// have it all. @throws std::bad_alloc of a worker, std::system_error if there is no thread.
     run_result run(std::span<std::byte const> feed) {
-        return run(feed, 0, [&](itch::feed_reader& reader, auto visit, std::int64_t) {
+        itch::feed_reader reader(feed);
+        return run(reader, 0, [&](auto visit, std::int64_t) {
             while (!stopped() && reader.next(visit)) {
             }
         });
     }
     /// The same with so many frames a second. Frame i is due at begin + i / rate, and is timed from then,
     /// however late it is taken up: whoever starts the clock when he gets to it measures his own excuse.
-    run_result run_in_time(std::span<std::byte const> feed, double rate, latencies& times) {
-        std::size_t const at_most = feed.size() / (2 + itch::system_event::size);
+    /// Takes 16 bytes for each frame and worker; of a feed that is too long for that, run stretch by stretch.
+    run_result run_in_time(std::span<std::byte const> feed, double rate, latencies& times,
+                           stretch part = {}) {
+        itch::feed_reader reader(feed, static_cast<std::size_t>(part.from));
+        auto const at_most = static_cast<std::size_t>(
+            std::min(part.frames, (feed.size() - part.from) / (2 + itch::order_deleted::size)));
         core_watch core;
         core.clear(at_most / 10);
-        run_result const result =
-            run(feed, at_most, [&](itch::feed_reader& reader, auto visit, std::int64_t begin) {
-                do {
-                    due_ =
-                        begin + static_cast<std::int64_t>(static_cast<double>(reader.frames()) * 1e9 / rate);
-                    std::int64_t at = now();
-                    for (core.work_until(at); at < due_; core.look(at)) at = now();
-                } while (!stopped() && reader.next(visit));
-            });
+        run_result const result = run(reader, at_most, [&](auto visit, std::int64_t begin) {
+            while (reader.frames() < part.frames) {
+                due_ = begin + static_cast<std::int64_t>(static_cast<double>(reader.frames()) * 1e9 / rate);
+                std::int64_t at = now();
+                for (core.work_until(at); at < due_ && !stopped(); core.look(at)) at = now();
+                if (stopped() || !reader.next(visit)) break;
+            }
+        });
         for (auto const& one : workers_) sort_out(one->samples(), core.taken(), one->core_taken(), times);
         return result;
     }
 
-    /// Any thread: the run that is under way, and those to come, end after the frame at hand.
+    /// Any thread: the run that is under way, and those to come, end after the frame at hand. relaxed: the
+    /// flag says nothing of other memory.
     void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
-
     [[nodiscard]] bool stopped() const noexcept { return stop_.load(std::memory_order_relaxed); }
 
     /// The end of the day: books without orders, which keep their memory.
     void clear() noexcept {
-        for (auto const& one : workers_) one->books().clear();
+        for (auto const& one : workers_) one->clear();
         router_.clear();
     }
 
@@ -255,20 +270,19 @@ class pipeline {
     };
 
     template <class Read>
-    run_result run(std::span<std::byte const> feed, std::size_t timed, Read read) {
+    run_result run(itch::feed_reader const& reader, std::size_t timed, Read read) {
         run_result result;
-        itch::feed_reader reader(feed);
         std::int64_t begin = 0;
         {
             all_stopped const at_the_end{workers_};
             for (auto const& one : workers_) one->start(timed);
             begin = now();
-            read(reader, [&](auto const& m) { take(m, result); }, begin);
+            read([&](auto const& m) { take(m, result); }, begin);
         }
         result.nanoseconds = now() - begin;
         result.frames = reader.frames();
         result.skipped = reader.skipped();
-        result.bytes = reader.offset();
+        result.offset = reader.offset();
         result.error = reader.error();
         for (auto const& one : workers_) one->check();
         return result;

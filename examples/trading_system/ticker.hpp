@@ -6,8 +6,8 @@
 // state of what has changed since it asked last: however slow it is, it costs no more, and it never sees old
 // prices one after the other ("conflation").
 //
-//     watcher   ask() ──────────────┐                                  ┌──▶ take(f): the newest of each stock
-//     worker    mark mark mark … publish(): what is marked ──┘    mark mark …
+//     watcher   ask() ──────┐                                   ┌──▶ take(f): the newest of each stock
+//     worker    mark mark … └▶ is_wanted(), so publish() ───────┘    mark mark …
 //
 //   operation   costs
 //   ---------   ------------------------------------------------------------------------
@@ -15,8 +15,8 @@
 //   is_wanted   a load of a line that only a question takes away
 //   publish     some 20 ns for each stock that has changed, and one call of `told`
 //
-// Thread safety: ask() and take() are the watcher's, mark(), is_wanted() and publish() the worker's; watch()
-// is called before there is anything to mark.
+// Thread safety: ask() and take() are the watcher's, mark(), is_wanted() and publish() the worker's, or,
+// while no worker runs, of whoever runs them; watch() is called before there is anything to mark.
 #pragma once
 
 #include <cairn/spsc_queue.hpp>
@@ -75,7 +75,7 @@ class ticker {
         marked_[locate] = 1;
         list_.push_back(locate);
     }
-    /// Whether ask() was called since this said so last. acquire: pairs with ask(), so that what the watcher
+    /// Whether ask() was called since this said yes last. acquire: pairs with ask(), so that what the watcher
     /// took before it asked is free room.
     [[nodiscard]] bool is_wanted() noexcept {
         return wanted_.load(std::memory_order_relaxed) && wanted_.exchange(false, std::memory_order_acquire);
