@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The trading system of the examples: feed, books, pipeline.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -13,6 +15,7 @@
 #include <new>
 #include <random>
 #include <span>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -25,11 +28,13 @@
 
 #include "../examples/trading_system/checksum.hpp"
 #include "../examples/trading_system/feed_generator.hpp"
+#include "../examples/trading_system/index_race.hpp"
 #include "../examples/trading_system/itch.hpp"
 #include "../examples/trading_system/latency.hpp"
 #include "../examples/trading_system/mapped_file.hpp"
 #include "../examples/trading_system/naive_books.hpp"
 #include "../examples/trading_system/order_book.hpp"
+#include "../examples/trading_system/picture.hpp"
 #include "../examples/trading_system/pipeline.hpp"
 #include "support/count_allocations.hpp"
 #include "support/scratch.hpp"
@@ -145,6 +150,14 @@ TEST(Itch, WritesAndReadsEachMessageAsTheSpecificationSays) {
                             .match = 12},
                 "002C 50 0102 0304 1F2B3A4C5D6E 0000000000000000 42 0000000A 4142434445464748 0000000B "
                 "000000000000000C");
+    expect_wire(itch::cross_trade{.head = head,
+                                  .shares = 0x0102030405060708,
+                                  .stock = itch::pad("A"),
+                                  .price = 11,
+                                  .match = 12,
+                                  .auction = 'C'},
+                "0028 51 0102 0304 1F2B3A4C5D6E 0102030405060708 4120202020202020 0000000B 000000000000000C "
+                "43");
 }
 
 TEST(Itch, PadsAndTrimsNames) {
@@ -168,6 +181,7 @@ bytes short_day() {
     itch::append(feed,
                  itch::order_replaced{.head = head, .order = 1, .new_order = 3, .shares = 5, .price = 9});
     itch::append(feed, itch::trade{.head = head, .shares = 5, .price = 15});
+    itch::append(feed, itch::cross_trade{.head = head, .shares = 5, .price = 15});
     itch::append(feed, itch::order_deleted{.head = head, .order = 3});
     return feed;
 }
@@ -185,8 +199,8 @@ TEST(Itch, DeliversAllOfAFeedInOrder) {
     bytes const feed = short_day();
     reading const read = read_all(feed);
     EXPECT_EQ(read.delivered.feed, feed);
-    EXPECT_EQ(read.delivered.messages, 10U);
-    EXPECT_EQ(read.frames, 10U);
+    EXPECT_EQ(read.delivered.messages, 11U);
+    EXPECT_EQ(read.frames, 11U);
     EXPECT_EQ(read.offset, feed.size());
     EXPECT_FALSE(read.error);
     EXPECT_FALSE(read_all({}).error) << "an empty feed is one";
@@ -230,30 +244,70 @@ TEST(Itch, DeliversWhatIsBeforeAByteThatIsWrongWhicheverThatIs) {
         }
 }
 
-TEST(Itch, RefusesAWrongSizeOfEachTypeItKnowsAndSkipsTheOthers) {
-    std::size_t refused = 0;
-    std::string_view const known = "SRAFECXDUP";
+/// A frame of zeros of this type and size, and a good one.
+bytes frame_of(unsigned type, std::size_t length) {
+    bytes feed{static_cast<std::byte>(length >> 8), static_cast<std::byte>(length & 255)};
+    feed.resize(2 + length);
+    feed[2] = static_cast<std::byte>(type);
+    itch::append(feed, itch::system_event{});
+    return feed;
+}
+
+TEST(Itch, RefusesAWrongSizeOfEachTypeAndTypesThatDoNotExist) {
+    std::size_t sizes = 0, types = 0;
+    std::string_view const known = "SRAFECXDUPQBHhIJKLNOVWY";
     for (unsigned type = 0; type < 256; ++type)
-        for (std::size_t const length : {1U, 11U, 50U, 65'535U}) {
-            bytes feed{static_cast<std::byte>(length >> 8), static_cast<std::byte>(length & 255)};
-            feed.resize(2 + length);
-            feed[2] = static_cast<std::byte>(type);
-            itch::append(feed, itch::system_event{});
-            reading const read = read_all(feed);
-            if (known.find(static_cast<char>(type)) != known.npos) {
-                ASSERT_TRUE(read.error) << type;
-                EXPECT_EQ(read.error->offset, 0U);
-                EXPECT_NE(read.error->what.find("this one has " + std::to_string(length)), std::string::npos);
-                EXPECT_EQ(read.frames, 0U);
-                ++refused;
-            } else {
-                EXPECT_FALSE(read.error) << type;
-                EXPECT_EQ(read.skipped, 1U);
-                EXPECT_EQ(read.frames, 2U);
-                EXPECT_EQ(read.delivered.messages, 1U);
-            }
+        for (std::size_t const length : {1U, 11U, 13U, 51U, 65'535U}) {
+            reading const read = read_all(frame_of(type, length));
+            ASSERT_TRUE(read.error) << type;
+            EXPECT_EQ(read.error->offset, 0U);
+            EXPECT_EQ(read.frames, 0U);
+            EXPECT_EQ(read.delivered.messages, 0U);
+            bool const exists = known.find(static_cast<char>(type)) != known.npos;
+            std::string const wanted = exists ? "this one has " + std::to_string(length)
+                                              : "type " + std::to_string(type) + ", which ITCH 5.0 does not";
+            EXPECT_NE(read.error->what.find(wanted), std::string::npos) << read.error->what;
+            ++(exists ? sizes : types);
         }
-    EXPECT_EQ(refused, 4 * known.size());
+    EXPECT_EQ(sizes, 5 * known.size());
+    EXPECT_EQ(types, 5 * (256 - known.size()));
+}
+
+// The sizes are those of the specification's tables.
+TEST(Itch, SkipsWhatChangesNoBookAndCountsIt) {
+    constexpr std::array<std::pair<char, std::size_t>, 12> skipped{{{'H', 25},
+                                                                    {'Y', 20},
+                                                                    {'L', 26},
+                                                                    {'V', 35},
+                                                                    {'W', 12},
+                                                                    {'K', 28},
+                                                                    {'J', 35},
+                                                                    {'h', 21},
+                                                                    {'O', 48},
+                                                                    {'B', 19},
+                                                                    {'I', 50},
+                                                                    {'N', 20}}};
+    for (auto const& [type, size] : skipped) {
+        reading const read = read_all(frame_of(static_cast<unsigned char>(type), size));
+        EXPECT_FALSE(read.error) << type;
+        EXPECT_EQ(read.skipped, 1U);
+        EXPECT_EQ(read.frames, 2U);
+        EXPECT_EQ(read.delivered.messages, 1U);
+    }
+}
+
+TEST(Itch, ReadsOnFromAnyFrame) {
+    bytes const feed = short_day();
+    std::vector<std::size_t> const starts = frame_starts(feed);
+    for (std::size_t i = 0; i < starts.size(); ++i) {
+        itch::feed_reader reader(feed, starts[i]);
+        recorder delivered;
+        while (reader.next(delivered)) {
+        }
+        EXPECT_TRUE(std::ranges::equal(delivered.feed, std::span(feed).subspan(starts[i])));
+        EXPECT_EQ(reader.frames(), starts.size() - 1 - i);
+        EXPECT_EQ(reader.offset(), feed.size());
+    }
 }
 
 TEST(Itch, RefusesASideOrAMarkThatDoesNotExist) {
@@ -275,7 +329,7 @@ TEST(Itch, TakesALengthOfZeroForTheEndOfTheSession) {
     reading const good = read_all(feed);
     EXPECT_FALSE(good.error);
     EXPECT_EQ(good.offset, feed.size());
-    EXPECT_EQ(good.frames, 10U);
+    EXPECT_EQ(good.frames, 11U);
     itch::append(feed, itch::system_event{});
     reading const more = read_all(feed);
     ASSERT_TRUE(more.error);
@@ -336,6 +390,21 @@ TEST(OrderIndex, AgreesWithAMapWhateverTheNumbers) {
     }
 }
 
+TEST(IndexRace, FindsTheSameByEachIndexEvenIfTwoStocksHaveAnOrderOfOneNumber) {
+    bytes feed;
+    for (std::uint16_t const locate : std::initializer_list<std::uint16_t>{1, 2, 1}) {
+        itch::append(feed, itch::add_order{.head = {.locate = locate}, .order = 7, .shares = 5, .price = 5});
+        itch::append(feed, itch::add_order{.head = {.locate = locate}, .order = 8, .shares = 5, .price = 5});
+        itch::append(feed, itch::order_deleted{.head = {.locate = locate}, .order = 7});
+    }
+    std::vector<call> const calls = calls_of(feed);
+    EXPECT_EQ(largest_number(calls), 8U);
+    std::uint64_t const found = ask<map_index>(calls).found;
+    EXPECT_NE(found, 0U);
+    EXPECT_EQ(ask<flat_index>(calls).found, found);
+    EXPECT_EQ(ask<array_index>(calls).found, found);
+}
+
 // ---- Books. ----
 
 book_message add(std::uint64_t id, side of, std::uint32_t shares, std::uint32_t price,
@@ -365,7 +434,7 @@ TEST(OrderBook, ServesTheBestPriceFirstAndTheOldestOfAPrice) {
     EXPECT_EQ(book.top(), (top{{11, 600}, {12, 600}, 0}));
 
     // Fewer shares keep the place, a replacement goes to the end of its price.
-    ASSERT_EQ(books.apply({.order = 2, .shares = 50, .locate = 1, .what = action::cancel}), outcome::applied);
+    ASSERT_EQ(books.apply({.order = 2, .shares = 50, .locate = 1, .what = action::reduce}), outcome::applied);
     EXPECT_EQ(queue_of(book, side::bid), (queue{{2, 150}, {4, 400}, {1, 100}, {3, 300}}));
     ASSERT_EQ(
         books.apply(
@@ -375,17 +444,21 @@ TEST(OrderBook, ServesTheBestPriceFirstAndTheOldestOfAPrice) {
     EXPECT_EQ(book.orders, 6U);
 }
 
-TEST(OrderBook, CountsAsVolumeWhatIsPrinted) {
+TEST(OrderBook, CountsAsVolumeWhatIsPrintedAndWhatAnAuctionSays) {
     order_books books;
-    ASSERT_EQ(books.apply(add(1, side::ask, 100, 10)), outcome::applied);
-    auto const act = [&](action what, std::uint32_t shares) {
-        return books.apply({.order = 1, .shares = shares, .locate = 1, .what = what});
-    };
-    EXPECT_EQ(act(action::execute, 10), outcome::applied);
-    EXPECT_EQ(act(action::execute_silently, 20), outcome::applied);
-    EXPECT_EQ(act(action::cancel, 5), outcome::applied);
-    EXPECT_EQ(act(action::trade, 7), outcome::applied);
-    EXPECT_EQ(books.find(1)->top(), (top{{}, {10, 65}, 17}));
+    auto const apply = [&](auto const& m) { return books.apply(translate(m)); };
+    itch::header const head{.locate = 1};
+    EXPECT_EQ(apply(itch::add_order{.head = head, .order = 1, .side = 'S', .shares = 100, .price = 10}),
+              outcome::applied);
+    EXPECT_EQ(apply(itch::order_executed{.head = head, .order = 1, .shares = 10}), outcome::applied);
+    EXPECT_EQ(apply(itch::order_executed_at_price{.head = head, .order = 1, .shares = 1}), outcome::applied);
+    EXPECT_EQ(apply(itch::order_executed_at_price{.head = head, .order = 1, .shares = 20, .printable = 'N'}),
+              outcome::applied);
+    EXPECT_EQ(apply(itch::order_cancelled{.head = head, .order = 1, .shares = 5}), outcome::applied);
+    EXPECT_EQ(books.find(1)->top(), (top{{}, {10, 64}, 11}));
+    EXPECT_EQ(apply(itch::trade{.head = head, .shares = 7}), outcome::applied);
+    EXPECT_EQ(apply(itch::cross_trade{.head = head, .shares = 5'000'000'000}), outcome::applied);
+    EXPECT_EQ(books.find(1)->top(), (top{{}, {10, 64}, 5'000'000'018}));
 }
 
 TEST(OrderBook, ChangesNothingWhenAMessageCannotBe) {
@@ -402,9 +475,9 @@ TEST(OrderBook, ChangesNothingWhenAMessageCannotBe) {
     EXPECT_EQ(act(action::add, 3, 0), outcome::no_shares);
     EXPECT_EQ(act(action::remove, 3, 0), outcome::unknown_order);
     EXPECT_EQ(act(action::remove, 1, 0, 0, 2), outcome::unknown_order) << "of another stock";
-    EXPECT_EQ(act(action::cancel, 1, 0), outcome::no_shares);
-    EXPECT_EQ(act(action::cancel, 1, 101), outcome::too_many_shares);
-    EXPECT_EQ(act(action::execute, 1, 4'000'000'000), outcome::too_many_shares);
+    EXPECT_EQ(act(action::reduce, 1, 0), outcome::no_shares);
+    EXPECT_EQ(act(action::reduce, 1, 101), outcome::too_many_shares);
+    EXPECT_EQ(act(action::reduce, 1, 4'000'000'000), outcome::too_many_shares);
     EXPECT_EQ(act(action::replace, 1, 10, 2), outcome::duplicate_order);
     EXPECT_EQ(act(action::replace, 1, 0, 3), outcome::no_shares);
     EXPECT_EQ(checksum(books), before);
@@ -418,11 +491,11 @@ TEST(OrderBook, ChangesNothingWhenAMessageCannotBe) {
 
 /// Messages of which many cannot be: few numbers, few prices, shares that do not match.
 book_message any_message(std::mt19937_64& random, std::uint32_t prices) {
-    constexpr std::array weights{action::add,    action::add,    action::add,     action::execute,
-                                 action::cancel, action::remove, action::replace, action::execute_silently,
-                                 action::trade};
+    constexpr std::array weights{action::add,    action::add,    action::add,     action::reduce,
+                                 action::reduce, action::remove, action::replace, action::trade};
     return {.order = 1 + random() % 300,
             .new_order = 1 + random() % 300,
+            .volume = random() % 3,
             .shares = static_cast<std::uint32_t>(random() % 8),
             .price = static_cast<std::uint32_t>(random() % prices),
             .locate = static_cast<std::uint16_t>(1 + random() % 3),
@@ -498,7 +571,7 @@ TEST(OrderBook, HasAChecksumThatEachDifferenceChanges) {
         of({add(1, side::bid, 5, 10), add(2, side::bid, 5, 10, 2)}),
         of({add(1, side::bid, 5, 10),
             add(2, side::bid, 5, 10),
-            {.shares = 1, .locate = 1, .what = action::trade}}),
+            {.volume = 1, .locate = 1, .what = action::trade}}),
         of({}),
     };
     for (std::size_t i = 0; i < sums.size(); ++i)
@@ -564,7 +637,7 @@ TEST(FeedGenerator, MakesTheSameBytesOnEveryMachine) {
     feed_options const options{.seed = 5, .messages = 20'000, .stocks = 100, .live_orders = 4'000};
     bytes const feed = make_feed(options);
     cairn::xxh3 const hash;
-    EXPECT_EQ(hash(std::span<std::byte const>(feed)), 15'242'921'268'259'715'305U);
+    EXPECT_EQ(hash(std::span<std::byte const>(feed)), 6'187'021'897'340'059'786U);
     EXPECT_EQ(feed, make_feed(options));
     feed_options other = options;
     other.seed = 6;
@@ -576,6 +649,7 @@ TEST(FeedGenerator, SaysNothingThatCannotBeAndNeverCrossesABook) {
     order_books books;
     std::map<char, std::size_t> kinds;
     std::vector<std::size_t> of_stock(21);
+    std::uint64_t traded = 0;  // by what is told one by one: printed or in an auction
     bytes feed;
     while (day.append_next(feed)) {
         itch::feed_reader reader(feed);
@@ -588,8 +662,9 @@ TEST(FeedGenerator, SaysNothingThatCannotBeAndNeverCrossesABook) {
                 if (best.bid.shares != 0 && best.ask.shares != 0) {
                     ASSERT_LT(best.bid.price, best.ask.price);
                 }
-                if constexpr (requires { m.match; } && !requires { m.stock; }) {
+                if constexpr (requires { m.match; } && !requires { m.auction; }) {
                     ASSERT_GE(m.shares, 1U);
+                    traded += m.shares;
                 }
             }
         })) {
@@ -598,7 +673,10 @@ TEST(FeedGenerator, SaysNothingThatCannotBeAndNeverCrossesABook) {
         feed.clear();
     }
     EXPECT_EQ(checksum(books), checksum(day.books()));
-    for (char const type : std::string_view("AFECXDUP")) EXPECT_GT(kinds[type], 50U) << type;
+    std::uint64_t volume = 0;
+    for (auto const& book : books.books()) volume += book == nullptr ? 0 : book->traded;
+    EXPECT_EQ(volume, traded) << "each auction tells what was traded in it";
+    for (char const type : std::string_view("AFECXDUPQ")) EXPECT_GT(kinds[type], 20U) << type;
     EXPECT_EQ(kinds['R'], 20U);
     EXPECT_EQ(kinds['S'], 3U) << "three more end the day";
     EXPECT_GT(of_stock[1], 10 * of_stock[20]) << "few stocks are busy";
@@ -630,7 +708,9 @@ TEST(MappedFile, HoldsWhatIsInTheFileOrSaysWhyNot) {
     EXPECT_TRUE(std::ranges::equal(file.bytes(), make_feed({.messages = 100, .stocks = 3})));
     std::ofstream(folder.file("empty")).close();
     EXPECT_TRUE(mapped_file(folder.file("empty")).bytes().empty());
-    for (std::string const& wrong : {folder.file("none"), folder.file("")}) try {
+    std::string const pipe = folder.file("pipe");
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    for (std::string const& wrong : {folder.file("none"), folder.file(""), pipe}) try {
             mapped_file const none(wrong);
             ADD_FAILURE() << wrong;
         } catch (std::system_error const& error) {
@@ -668,6 +748,53 @@ TEST(Histogram, SaysWhichTimeAShareDidNotExceed) {
     EXPECT_EQ(times.at(0.999), 1'000'000U);
     EXPECT_EQ(times.at(1), 1'000'000U);
     EXPECT_EQ(times.max(), 1'000'000U);
+    std::int64_t const two_hours = 7'200'000'000'000;  // longer than the buckets reach
+    times.add(two_hours);
+    EXPECT_EQ(times.at(1), static_cast<std::uint64_t>(two_hours));
+}
+
+TEST(Latencies, AreToldInThreeDigits) {
+    constexpr std::array<std::pair<std::uint64_t, char const*>, 12> told{{{0, "0 ns"},
+                                                                          {999, "999 ns"},
+                                                                          {1'000, "1.00 us"},
+                                                                          {9'994, "9.99 us"},
+                                                                          {9'996, "10.0 us"},
+                                                                          {99'960, "100 us"},
+                                                                          {999'400, "999 us"},
+                                                                          {999'600, "1.00 ms"},
+                                                                          {12'340'000, "12.3 ms"},
+                                                                          {999'999'999, "1.00 s"},
+                                                                          {5'370'000'000, "5.37 s"},
+                                                                          {4'000'000'000'000, "4000 s"}}};
+    for (auto const& [nanoseconds, words] : told) EXPECT_EQ(in_words(nanoseconds), words);
+    EXPECT_EQ(in_words(1'500, "\u00B5"), "1.50 \u00B5s");
+}
+
+TEST(Picture, DrawsALineForEachHistogramThatIsNotEmptyAndNeverLeavesThePaper) {
+    auto const times = std::make_unique<latencies>();
+    auto const lines = [&] {
+        std::ostringstream drawn;
+        draw(drawn, "title", "subtitle", curves(*times));
+        std::string const text = drawn.str();
+        EXPECT_EQ(text.find("nan"), text.npos);
+        EXPECT_EQ(text.find("inf"), text.npos);
+        std::size_t n = 0;
+        for (std::size_t at = 0; (at = text.find("points=\"", at)) != text.npos; ++n) {
+            std::istringstream points(text.substr(at += 8));
+            double x = 0, y = 0;
+            char comma = 0;
+            while (points >> x >> comma >> y) {
+                EXPECT_TRUE(x >= 0 && x <= 780 && y >= 0 && y <= 440) << x << ' ' << y;
+            }
+        }
+        return n;
+    };
+    EXPECT_EQ(lines(), 0U);
+    times->all.add(0);
+    EXPECT_EQ(lines(), 1U);
+    for (std::int64_t t = 1; t < 1'000'000'000'000; t *= 3) times->all.add(t);
+    times->undisturbed.add(50);
+    EXPECT_EQ(lines(), 2U);
 }
 
 TEST(Latencies, SetApartWhatMetATakenCoreAndWhatWaitedBehindThat) {
@@ -718,7 +845,7 @@ TEST(Pipeline, BuildsTheSameBooksTwiceAndWithAnyNumberOfWorkers) {
         for (int day = 0; day < 2; ++day) {
             run_result const result = books.run(feed);
             EXPECT_FALSE(result.error);
-            EXPECT_EQ(result.bytes, feed.size());
+            EXPECT_EQ(result.offset, feed.size());
             EXPECT_EQ(result.routed, 30'000U);
             EXPECT_EQ(result.unrouted, 0U);
             EXPECT_EQ(checksum(books), checksum(model)) << workers << " workers";
@@ -754,7 +881,7 @@ bytes nonsense(std::uint64_t seed) {
             case action::remove:
                 itch::append(feed, itch::order_deleted{.head = head, .order = m.order});
                 break;
-            case action::cancel:
+            case action::trade:
                 itch::append(feed, itch::order_cancelled{.head = head, .order = m.order, .shares = m.shares});
                 break;
             default:
@@ -788,7 +915,7 @@ TEST(Pipeline, KeepsWhatCameBeforeAFrameThatIsWrong) {
     run_result const result = books.run(feed);
     ASSERT_TRUE(result.error);
     EXPECT_EQ(result.error->offset, wrong);
-    EXPECT_EQ(result.bytes, wrong);
+    EXPECT_EQ(result.offset, wrong);
     EXPECT_EQ(result.frames, starts.size() / 2);
     EXPECT_EQ(checksum(books), checksum(before));
     // And the next feed is read as if nothing had been.
@@ -853,6 +980,72 @@ TEST(Pipeline, TimesEachMessageOnce) {
     naive_books model;
     apply_all(model, feed);
     EXPECT_EQ(checksum(books), checksum(model));
+}
+
+TEST(Pipeline, RunsAFeedStretchByStretch) {
+    bytes const feed = a_day();
+    naive_books model;
+    apply_all(model, feed);
+    pipeline books({.workers = 2});
+    latencies times;
+    std::uint64_t routed = 0;
+    run_result part;
+    do {
+        part = books.run_in_time(feed, 10'000'000, times, {.from = part.offset, .frames = 7'000});
+        EXPECT_LE(part.frames, 7'000U);
+        EXPECT_FALSE(part.error);
+        routed += part.routed;
+    } while (part.frames == 7'000);
+    EXPECT_EQ(part.offset, feed.size());
+    EXPECT_EQ(routed, 30'000U);
+    EXPECT_EQ(times.all.size(), routed);
+    EXPECT_EQ(checksum(books), checksum(model));
+}
+
+TEST(Pipeline, SaysAtWhichByteOfTheWholeFeedAStretchIsWrong) {
+    bytes feed = a_day();
+    std::vector<std::size_t> const starts = frame_starts(feed);
+    feed[starts[500]] = std::byte{0xFF};
+    pipeline books({.workers = 1});
+    latencies times;
+    run_result const result = books.run_in_time(feed, 10'000'000, times, {.from = starts[400]});
+    ASSERT_TRUE(result.error);
+    EXPECT_EQ(result.error->offset, starts[500]);
+    EXPECT_EQ(result.frames, 100U);
+}
+
+TEST(Pipeline, EndsWhenItIsToldThoughTheNextMessageIsNotDueForLong) {
+    bytes const feed = a_day();
+    pipeline books({.workers = 1});
+    latencies times;
+    std::thread other([&] { books.stop(); });
+    run_result const result = books.run_in_time(feed, 1e-6, times);
+    other.join();
+    EXPECT_LE(result.frames, 1U);
+    EXPECT_FALSE(result.error);
+}
+
+TEST(Ticker, TellsThatABookIsEmptyWhenTheDayIsOver) {
+    pipeline books({.workers = 2});
+    std::map<std::uint16_t, top_update> seen;
+    for (auto const& one : books.workers()) one->tops().watch([] {});
+    auto const take = [&] {
+        for (auto const& one : books.workers())
+            one->tops().take([&](top_update const& update) { seen[update.locate] = update; });
+    };
+    (void)books.run(a_day());
+    take();
+    std::size_t const stocks = seen.size();
+    EXPECT_GT(stocks, 50U);
+    books.clear();
+    (void)books.run({});  // a day on which nothing happens
+    take();
+    EXPECT_EQ(seen.size(), stocks);
+    for (auto const& [locate, last] : seen) {
+        EXPECT_EQ(last.best, top{});
+        EXPECT_EQ(last.messages, 0U);
+        EXPECT_EQ(last.orders, 0U);
+    }
 }
 
 TEST(Ticker, TellsTheLastStateOfEachStockHoweverSeldomItIsAsked) {

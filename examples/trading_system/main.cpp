@@ -201,6 +201,7 @@ std::optional<itch::feed_error> read_whole(feed_bytes day, std::size_t workers) 
     }
     print("of an unnamed stock", result.unrouted);
     print("of types for no book", result.skipped);
+    if (result.error) std::cout << "  It ends early, at " << result.error->what << '\n';
     return result.error;
 }
 
@@ -380,11 +381,11 @@ std::optional<itch::feed_error> chapter(feed_bytes day, options const& asked) {
     bool const again = !survivor.run(feed).error && checksum(survivor) == sum;
     std::cout << "3. One byte is wrong, in the middle\n\n"
               << "  who goes on behind it   " << regardless.count(outcome::unknown_order)
-              << " messages are about orders that nobody has seen, and " << crossed(regardless)
-              << " stocks have a bid\n                          that is not below the ask; in truth it is "
+              << " messages are about orders that nobody has seen, and\n                          "
+              << crossed(regardless) << " stocks have a bid that is not below the ask; in truth "
               << crossed(books) << '\n'
-              << "  who stops there         " << stopped.frames << " frames are in the books, and "
-              << (stopped.error ? stopped.error->what : "nothing was noticed") << "\n\n";
+              << "  who stops there         " << stopped.frames << " frames are in the books, and he says\n"
+              << "                          " << (stopped.error ? stopped.error->what : "nothing") << "\n\n";
     // A wrong length makes all that follows noise, and a wrong book is worse than none. So the reader keeps
     // what was right, says where it ends, and waits for the next feed.
 
@@ -444,8 +445,8 @@ std::optional<itch::feed_error> chapter(feed_bytes day, options const& asked) {
                                     ? (std::filesystem::temp_directory_path() / "trading_system.svg").string()
                                     : asked.picture;
     std::ostringstream title;
-    title << std::fixed << std::setprecision(2) << in_time.routed << " messages, " << rate_asked / 1e6
-          << " million a second, 1 worker";
+    title << grouped(in_time.routed) << " messages, " << grouped(static_cast<std::uint64_t>(rate_asked))
+          << " a second, 1 worker";
     std::ofstream drawn(picture);
     draw(drawn, "From tick to book", title.str(), curves(*times));
     drawn.close();

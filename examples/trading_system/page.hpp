@@ -28,6 +28,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -68,12 +69,13 @@ class page {
     void show(latencies const& times, std::string_view note = {}) {
         std::ostringstream picture;
         draw(picture, "From tick to book",
-             std::to_string(times.all.size()) + " messages of day " + std::to_string(day_), curves(times));
+             grouped(times.all.size()) + " messages of day " + std::to_string(day_), curves(times));
         picture_ = picture.str();
         std::string rows;
         for (curve const& one : curves(times)) rows += (rows.empty() ? "" : ",") + row_of(one);
-        times_ = "event: times\ndata: {\"picture\":" + std::to_string(++pictures_) + ",\"note\":\"" +
-                 harmless(note) + "\",\"rows\":[" + rows + "]}\n\n";
+        times_ = "event: times\ndata: {\"picture\":" + std::to_string(++pictures_) +
+                 ",\"day\":" + std::to_string(day_) + ",\"note\":\"" + harmless(note) + "\",\"rows\":[" +
+                 rows + "]}\n\n";
         send(times_);
     }
     [[nodiscard]] std::size_t browsers() const noexcept { return browsers_.size(); }
@@ -197,8 +199,13 @@ inline void serve(std::span<std::byte const> day, std::uint16_t port, std::size_
         shown.stop([&loop] { loop.stop(); });
     };
     cairn::signal_watch const signals(loop, {SIGINT, SIGTERM}, [&](int) { stop(); });  // before any thread
-    std::cout << "http://" << shown.listen(cairn::endpoint::loopback(port)).to_string()
-              << "  (Ctrl-C ends it)" << std::endl;
+    auto at = cairn::endpoint::loopback(port);
+    try {
+        at = shown.listen(at);
+    } catch (std::system_error const& error) {
+        throw std::system_error(error.code(), at.to_string());
+    }
+    std::cout << "http://" << at.to_string() << "  (Ctrl-C ends it)" << std::endl;
 
     // A day may be longer than the memory for its times, and who watches will not wait for its end.
     auto const two_seconds = static_cast<std::uint64_t>(std::clamp(2 * rate, 1.0, 2e6));

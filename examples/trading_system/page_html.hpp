@@ -25,7 +25,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: right; padding: .15rem .6rem; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { color: var(--faint); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
 #books td:nth-child(3) { color: var(--bid); font-weight: 600; } #books td:nth-child(4) { color: var(--ask); font-weight: 600; }
-img { display: block; width: 100%; max-width: 48rem; } img:not([src]) { display: none; }
+img { display: block; width: 100%; min-width: 36rem; max-width: 48rem; } img:not([src]) { display: none; }
 .stale main { opacity: .4; } .stale #state { color: var(--ask); }
 </style></head><body class="stale">
 <h1>Order books</h1><p id="state" role="status">connecting …</p><p id="note"></p>
@@ -37,11 +37,11 @@ img { display: block; width: 100%; max-width: 48rem; } img:not([src]) { display:
 most that somebody would pay; ask: the least that somebody would take.</p>
 <h2>From tick to book</h2>
 <div class="scroll"><table><thead>
-<tr><th>today<th>messages<th>50 %<th>90 %<th>99 %<th>99.9 %<th>max</tr>
+<tr><th id="day"><th>messages<th>50 %<th>90 %<th>99 %<th>99.9 %<th>max</tr>
 </thead><tbody id="times"><tr><td colspan="7">in two seconds …</tr></tbody></table></div>
 <p class="faint">From the moment when a message was due to the moment when it was in its book; every two seconds. The second
 row leaves out what met a moment when another program, or the system, had the core.</p>
-<img id="picture" alt="Which share of the messages took no longer than which time">
+<div class="scroll"><img id="picture" alt="Which share of the messages took no longer than which time"></div>
 </main>
 <script>
 const $ = id => document.getElementById(id), rows = new Map();
@@ -66,7 +66,7 @@ function show(book) {  // stock, worker, bid, bid shares, ask, ask shares, trade
 }
 function onBooks(event) {
   const now = JSON.parse(event.data);
-  $('state').textContent = `day ${n(now.day)}: ${n(now.messages)} messages, ${n(now.rate)} a second`;
+  $('state').textContent = `day ${n(now.day)}: ${n(now.messages)} messages` + (now.rate ? `, ${n(now.rate)} a second` : '');
   $('shown').textContent = now.books.length;
   $('stocks').textContent = n(now.stocks);
   const wanted = now.books.map(show), there = $('books').children;
@@ -75,6 +75,7 @@ function onBooks(event) {
 function onTimes(event) {
   const now = JSON.parse(event.data);
   $('note').textContent = now.note;
+  $('day').textContent = `day ${n(now.day)}`;
   $('times').replaceChildren(...now.rows.map(r => row([r[0], n(r[1]), ...r.slice(2)])));
   $('picture').src = '/latency.svg?' + now.picture;
 }

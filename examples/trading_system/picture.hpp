@@ -30,6 +30,13 @@ struct curve {
     return {curve{"all messages", &times.all}, curve{"while both threads ran", &times.undisturbed}};
 }
 
+/// 1,000,000.
+[[nodiscard]] inline std::string grouped(std::uint64_t n) {
+    std::string digits = std::to_string(n);
+    for (std::size_t i = digits.size(); i > 3;) digits.insert(i -= 3, 1, ',');
+    return digits;
+}
+
 /// Draws up to two curves. Those without a time are left out. The titles must be plain text.
 inline void draw(std::ostream& to, std::string const& title, std::string const& subtitle,
                  std::span<curve const> curves) {
@@ -37,21 +44,19 @@ inline void draw(std::ostream& to, std::string const& title, std::string const& 
     constexpr std::array shares{"0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"};
     constexpr double decades_right = shares.size() - 1;
 
+    auto const log = [](std::uint64_t nanoseconds) {
+        return std::log10(static_cast<double>(std::max<std::uint64_t>(nanoseconds, 1)));
+    };
     int lowest = 2, highest = 4;  // powers of ten, in nanoseconds
     for (curve const& one : curves) {
         if (one.times->size() == 0) continue;
-        auto const log = [](std::uint64_t t) {
-            return std::log10(static_cast<double>(std::max<std::uint64_t>(t, 1)));
-        };
         lowest = std::min(lowest, static_cast<int>(std::floor(log(one.times->at(0)))));
         highest = std::max(highest, static_cast<int>(std::ceil(log(one.times->max()))));
     }
     double const decades_up = highest - lowest;
     auto const x = [&](double rarity) { return left + width * rarity / decades_right; };
     auto const y = [&](std::uint64_t nanoseconds) {
-        return bottom -
-               height / decades_up *
-                   (std::log10(static_cast<double>(std::max<std::uint64_t>(nanoseconds, 1))) - lowest);
+        return bottom - height * (log(nanoseconds) - lowest) / decades_up;
     };
     auto const text = [&](double at_x, double at_y, char const* anchor, std::string const& what,
                           char const* kind = "") {
@@ -80,8 +85,10 @@ inline void draw(std::ostream& to, std::string const& title, std::string const& 
     for (int power = 0; power <= highest; ++power, time *= 10) {
         if (power < lowest) continue;
         to << "<path class=\"grid\" d=\"M" << left << ' ' << y(time) << 'H' << left + width << "\"/>";
-        std::string const label = in_words(time, "µ");
-        text(left - 8, y(time) + 4, "end", label);
+        constexpr std::array units{" ns", " µs", " ms", " s"};
+        constexpr std::array digits{"1", "10", "100"};
+        auto const p = static_cast<std::size_t>(power);
+        text(left - 8, y(time) + 4, "end", p < 12 ? std::string(digits[p % 3]) + units[p / 3] : "1000 s");
     }
     text(left + width / 2, bottom + 44, "middle", "this share of the messages took no longer");
     to << "<g transform=\"rotate(-90)\">";
@@ -107,8 +114,8 @@ inline void draw(std::ostream& to, std::string const& title, std::string const& 
             text(x(rarity), y(at(rarity)) + above, "middle", in_words(at(rarity), "µ"),
                  ("f" + number).c_str());
         }
-        text(left + 12, top + 20 + 18 * static_cast<double>(c), "start",
-             "&#9632; " + curves[c].name + ", at most " + in_words(times.max(), "µ"), ("f" + number).c_str());
+        text(left + width, 28 + 20 * static_cast<double>(c), "end",
+             curves[c].name + ", at most " + in_words(times.max(), "µ") + " &#9632;", ("f" + number).c_str());
     }
     to << "</svg>\n";
 }
