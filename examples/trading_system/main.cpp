@@ -228,8 +228,8 @@ void keep_regardless(order_books& books, feed_bytes feed) {
         if (reader.error()) from += 2 + (feed.size() - from < 2 ? 0 : itch::detail::load<2>(&feed[from]));
     }
 }
-/// Stocks for which somebody would pay more than somebody else would take. An exchange lets these two trade,
-/// so while it is open there is no such stock.
+/// Stocks for which somebody would pay at least what somebody else would take. An exchange lets these two
+/// trade, so while it is open there is no such stock.
 std::size_t crossed(order_books const& books) {
     return static_cast<std::size_t>(std::ranges::count_if(books.books(), [](auto const& book) {
         if (book == nullptr) return false;

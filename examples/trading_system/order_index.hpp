@@ -76,8 +76,6 @@ class order_index {
     /// What lies at the order's home: mostly the order, sometimes another one or null. Reads one line.
     [[nodiscard]] Order const* guess(std::uint64_t id) const noexcept { return slots_[home(id)].order; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
-    /// All memory that is allocated.
-    [[nodiscard]] std::size_t memory() const noexcept { return slots_.capacity() * sizeof(slot); }
 
   private:
     struct slot {

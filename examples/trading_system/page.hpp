@@ -78,7 +78,6 @@ class page {
                  rows + "]}\n\n";
         send(times_);
     }
-    [[nodiscard]] std::size_t browsers() const noexcept { return browsers_.size(); }
 
   private:
     void answer(http::request const& asked, http::responder to) {

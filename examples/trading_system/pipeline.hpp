@@ -9,7 +9,7 @@
 // moves only the stocks that it takes; and a name finds its worker in any process, on any day, although the
 // locates are new each morning.
 //
-// Thread safety: one thread at a time; but stop(), the names and the ring of the router, and the watcher's
+// Thread safety: one thread at a time; but stop(), the names of the router, and the watcher's
 // side of a ticker may be used by another one while a run is under way.
 #pragma once
 
@@ -226,7 +226,8 @@ class pipeline {
     }
     /// The same with so many frames a second. Frame i is due at begin + i / rate, and is timed from then,
     /// however late it is taken up: whoever starts the clock when he gets to it measures his own excuse.
-    /// Takes 16 bytes for each frame and worker; of a feed that is too long for that, run stretch by stretch.
+    /// Takes 16 bytes for each frame and worker: run a feed that is too long for that stretch by stretch,
+    /// each with a schedule of its own.
     run_result run_in_time(std::span<std::byte const> feed, double rate, latencies& times,
                            stretch part = {}) {
         itch::feed_reader reader(feed, static_cast<std::size_t>(part.from));
