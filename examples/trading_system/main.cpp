@@ -519,9 +519,11 @@ void expect_a_feed(feed_bytes day) {
                              (reader.error() ? reader.error()->what : "there is none"));
 }
 
+#ifdef CAIRN_EXAMPLES_HAVE_BEAST
 /// How many threads keep the books of the page. The feed has one and the page has one: with fewer cores they
 /// take them from each other.
 std::size_t workers_of_a_page() { return std::thread::hardware_concurrency() < 4 ? 1 : 2; }
+#endif
 
 int run(options const& asked) {
     if (!asked.make.empty()) {

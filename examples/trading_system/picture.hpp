@@ -81,6 +81,7 @@ inline void draw(std::ostream& to, std::string const& title, std::string const& 
         to << "<path class=\"grid\" d=\"M" << at << ' ' << top << 'V' << bottom << "\"/>";
         text(at, bottom + 18, "middle", shares[i]);
     }
+    text(x(std::log10(2)), bottom + 18, "middle", "50 %");
     std::uint64_t time = 1;
     for (int power = 0; power <= highest; ++power, time *= 10) {
         if (power < lowest) continue;
