@@ -6,11 +6,7 @@
 #include <cairn/signal_watch.hpp>
 
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -19,12 +15,13 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "http/http_server.hpp"
+#include "processes/child_process.hpp"
 
 namespace support {
 
@@ -50,36 +47,18 @@ class http_child {
     explicit http_child(http::limits const& limits = {}) {
         cairn::unique_fd listener = cairn::listen(cairn::endpoint::loopback(0));
         address_ = cairn::endpoint::of(listener.get());
-        pid_t const parent = ::getpid();
-        pid_ = ::fork();
-        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
-        if (pid_ != 0) return;
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (::getppid() != parent) ::_exit(3);
-        ::_exit(serve(std::move(listener), limits));
+        process_.emplace([&] { return serve(std::move(listener), limits); });
     }
-    ~http_child() {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
-    }
-    http_child(http_child const&) = delete;
-    http_child& operator=(http_child const&) = delete;
 
     [[nodiscard]] cairn::endpoint const& address() const noexcept { return address_; }
     /// Asks it to stop, and returns how it ended: 0 if all clients had gone in time, and nothing was left.
-    [[nodiscard]] int stop() {
-        ::kill(pid_, SIGTERM);
-        int status = 0;
-        ::waitpid(std::exchange(pid_, -1), &status, 0);
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    }
+    [[nodiscard]] int stop() { return process_->end(SIGTERM); }
     /// Resident memory now, and the most it ever was, in bytes.
     [[nodiscard]] std::size_t memory() const { return status("VmRSS:"); }
     [[nodiscard]] std::size_t most_memory() const { return status("VmHWM:"); }
     [[nodiscard]] std::size_t descriptors() const {
         std::size_t n = 0;
-        for (auto const& one : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd")) {
+        for (auto const& one : std::filesystem::directory_iterator(in_proc("fd"))) {
             (void)one;
             ++n;
         }
@@ -107,7 +86,7 @@ class http_child {
         }
     }
     [[nodiscard]] std::size_t status(std::string_view name) const {
-        std::ifstream file("/proc/" + std::to_string(pid_) + "/status");
+        std::ifstream file(in_proc("status"));
         std::string word;
         std::size_t kilobytes = 0;
         while (file >> word)
@@ -115,8 +94,12 @@ class http_child {
         return 0;
     }
 
+    [[nodiscard]] std::string in_proc(std::string const& name) const {
+        return "/proc/" + std::to_string(process_->pid()) + '/' + name;
+    }
+
     cairn::endpoint address_;
-    pid_t pid_ = -1;
+    std::optional<processes::child_process> process_;
 };
 
 }  // namespace support

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Server programs beside the chapter: started by it, and gone with it, however it ends.
+// Server programs beside a chapter: found, started on loopback or in a folder, and gone with the chapter.
 #pragma once
 
 #include <cairn/socket.hpp>
@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,7 +25,9 @@
 #include <utility>
 #include <vector>
 
-namespace live {
+#include "child_process.hpp"
+
+namespace processes {
 
 /// Where a program lies, or "". Looks in PATH and where Debian puts servers.
 inline std::string find_program(std::string const& name) {
@@ -78,49 +78,22 @@ inline std::vector<std::uint16_t> free_ports(std::size_t count) {
 /// `log`.
 class server_process {
   public:
-    server_process(std::vector<std::string> command, std::string log) : log_(std::move(log)) {
-        std::vector<char*> arguments;
-        for (std::string& argument : command) arguments.push_back(argument.data());
-        arguments.push_back(nullptr);
-        pid_t const parent = ::getpid();
-        pid_ = ::fork();
-        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
-        if (pid_ > 0) return;
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (::getppid() != parent) ::_exit(127);  // the parent was gone before prctl
-        int const in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-        int const out = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-        if (in < 0 || out < 0 || ::dup2(in, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(out, 2) < 0) ::_exit(127);
-        ::execv(arguments[0], arguments.data());
-        ::_exit(127);
-    }
-    ~server_process() { kill(); }
-    server_process(server_process&& from) noexcept
-        : log_(std::move(from.log_)), pid_(std::exchange(from.pid_, -1)) {}
-    server_process& operator=(server_process&&) = delete;
+    server_process(std::vector<std::string> command, std::string log)
+        : log_(std::move(log)), child_([&] { return become(command); }) {}
 
     /// As a power failure would: without a last word.
-    void kill() noexcept {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-        }
-        pid_ = -1;
-    }
+    void kill() noexcept { (void)child_.end(SIGKILL); }
 
     /// Repeats `attempt` until it returns true. @throws std::runtime_error with what the program has said if
-    /// it ends, or after ten seconds. Exceptions of `attempt` count as false if they are system errors.
+    /// it ends, or after ten seconds. A system error of `attempt` counts as false.
     template <class Attempt>
     void until(Attempt attempt) {
         for (int waited = 0; waited < 1'000; ++waited) {
             try {
                 if (attempt()) return;
-            } catch (std::system_error const&) {
-                if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
-                    pid_ = -1;
-                    break;
-                }
+            } catch (std::system_error const&) {  // nobody listens there yet
             }
+            if (child_.ended()) break;
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
         }
         std::ifstream said(log_);
@@ -129,8 +102,20 @@ class server_process {
     }
 
   private:
+    /// In the child. Returns only if the program cannot be started.
+    [[nodiscard]] int become(std::vector<std::string>& command) const {
+        std::vector<char*> arguments;
+        for (std::string& argument : command) arguments.push_back(argument.data());
+        arguments.push_back(nullptr);
+        int const in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int const out = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (in >= 0 && out >= 0 && ::dup2(in, 0) >= 0 && ::dup2(out, 1) >= 0 && ::dup2(out, 2) >= 0)
+            ::execv(arguments[0], arguments.data());
+        return 127;
+    }
+
     std::string log_;
-    pid_t pid_ = -1;
+    child_process child_;
 };
 
-}  // namespace live
+}  // namespace processes
