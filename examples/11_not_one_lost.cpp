@@ -7,8 +7,8 @@
 // dies with the process. This program makes each of them happen, every time it is run, and counts. Then it
 // does the same to cairn's.
 //
-// At the end stands what no buffer can promise: a database may commit and fail to say so. Then there is a
-// choice between "at least once" and a key.
+// One thing no buffer can promise: a database may commit and fail to say so. Then the choice is between "at
+// least once" and a key.
 #include <cairn/batch_buffer.hpp>
 #include <cairn/batcher.hpp>
 
@@ -146,10 +146,15 @@ outcome audit(char const* what, bad_day const& sink, unsigned errors_told) {
 
 outcome lecture() {
     bad_day sink;
+    unsigned told = 0;
     {
         lecture_buffer buffer(sink);
-        auto push_a_batch = [&buffer, next = std::uint64_t{1}]() mutable {
-            for (std::size_t i = 0; i < batch; ++i) buffer.push(next++);
+        auto push_a_batch = [&, next = std::uint64_t{1}]() mutable {
+            for (std::size_t i = 0; i < batch; ++i) try {
+                    buffer.push(next++);
+                } catch (std::runtime_error const&) {
+                    ++told;
+                }
         };
         // 1 to 100 are flushed. When 50 of them are written, the database stands still.
         push_a_batch();
@@ -167,7 +172,7 @@ outcome lecture() {
             push_a_batch();
         }
     }
-    return audit("the lecture's", sink, 0);
+    return audit("the lecture's", sink, told);
 }
 
 /// The same day. The swap waits until the other buffer is free, so nothing is written over.
@@ -343,7 +348,7 @@ int main() {
 
     std::cout << "\nClaims\n";
     check(outcomes[0].lost == batch / 2 + batch && outcomes[0].twice == batch / 2 &&
-              outcomes[0].out_of_order > 0,
+              outcomes[0].out_of_order > 0 && outcomes[0].errors_told == 0,
           "the lecture's buffer loses 150 of 1,000 payments, writes 50 twice, and tells nobody");
     outcome const& own = outcomes[1];
     check(own.rows == payments && own.lost == 0 && own.twice == 0 && own.out_of_order == 0,
@@ -360,13 +365,16 @@ int main() {
           "there is no gap, and nothing twice, in what is there");
     check(end.accepted <= end.found.rows + capacity, "no more is lost than the buffer has room for");
 
-    std::cout << "\nA buffer trades answers for time: `ok` at once, or `committed` later. It must say which "
-                 "it was,\n"
-                 "lose nothing in between while it lives, and leave the rest to a key.\n";
+    std::cout
+        << "\nA buffer trades answers for time: `ok` at once, or `committed` later. It must say which "
+           "it was,\n"
+           "lose nothing in between while it lives, and leave the rest to a key.\n"
+           "So far there was one database. When the keys lie on many servers, and another program has put\n"
+           "them there, the ring comes back: chapter 12.\n";
     // Exercises (answers: README.md):
     // 1. Give lecture_buffer a flag "the other one is at work", and let push wait. Which losses are left?
     // 2. Let the sink fail for ever, with a dead_letter hook that writes a file. Where is each payment?
-    // 3. Push 10,000 a second in section 3 instead of all that go. How many does `ok` lose now, and which
+    // 3. Push 10,000 a second in section 3 instead of as many as go. How many does `ok` lose now, and which
     //    option decides it?
     return failures == 0 ? 0 : 1;
 }
