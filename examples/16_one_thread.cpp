@@ -9,8 +9,8 @@
 //
 // Before you run a scene below, write down what it prints. Node's rule is another one (its turn begins with
 // the timers, and promises come before all), but the reason is the same: a thread, a queue of each kind, and
-// a fixed order. The program predicts, runs and compares; then it shows two things that the one thread does
-// not spare you: a race between handlers that wait, and a handler that computes.
+// a fixed order. The program predicts, runs and compares. Then it shows two things that one thread does not
+// spare you, a race between handlers that wait and a handler that computes, and mends both.
 //
 // Time is reported; asserted is who ran, and in which order.
 #include <cairn/event_loop.hpp>
@@ -300,11 +300,11 @@ void long_handler() {
         std::cout << "    " << std::left << std::setw(10) << name << std::right << std::setprecision(1)
                   << std::setw(9) << milliseconds(of->took) << " ms" << std::setw(13)
                   << milliseconds(of->worst) << " ms" << std::setw(15) << of->beats << '\n';
-    // A slice is as long as the latest beat: 60 of them cost a turn each, some hundred nanoseconds, so they
-    // are nearly free. But whoever cuts must know where, and each slice must be short. Another thread needs
-    // no cuts, if there is a core for it; its price is that it may touch nothing of the loop's.
+    // A beat is late by a slice at most: 60 slices cost a turn each, some hundred nanoseconds, so they are
+    // nearly free. But whoever cuts must know where, and each slice must be short. Another thread needs no
+    // cuts, if there is a core for it; its price is that it may touch nothing of the loop's.
     check(at_once.primes == in_slices.primes && at_once.primes == elsewhere.primes && at_once.primes > 0,
-          "all three found the same " + std::to_string(at_once.primes));
+          "all three ways found the same " + std::to_string(at_once.primes));
     check(at_once.beats == 0, "while a handler computes, no timer beats and no client is served");
     check(in_slices.beats > 0, "between slices, timers beat");
 }
@@ -337,10 +337,12 @@ int main() {
     long_handler();
     no_starving();
     std::cout
-        << "\nOne thread spares you locks, for no two handlers run at once. It does not spare you to know\n"
-           "where a handler ends. Code that waits in its middle looks like one handler and is several:\n"
-           "that is chapter 18.\n";
-    // Exercises:
+        << "\nThe trade-off: one thread spares you locks, for no two handlers run at once. You still have "
+           "to\n"
+           "know where a handler ends, and to keep each of them short. A server that does so for all of its\n"
+           "clients is chapter 17. Code that waits in its middle, and so is several handlers, is chapter "
+           "18.\n";
+    // Exercises (answers: README.md):
     // 1. Scene 2, third turn: let "timer > timer" ask for one of each. Write down what the third and the
     //    fourth turn print, then let the program check it.
     // 2. Run scene 1 in Node (setTimeout 0, setImmediate, a socket, a promise). Which rule explains the

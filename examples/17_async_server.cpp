@@ -128,7 +128,8 @@ class shop {
         thread_.join();
     }
     [[nodiscard]] cairn::endpoint const& address() const { return address_; }
-    [[nodiscard]] int most_at_once() const { return most_; }
+    /// How many checkouts were under way at once, at most, since it was asked last.
+    [[nodiscard]] int most_at_once() { return most_.exchange(0); }
     [[nodiscard]] std::size_t clients() {
         std::promise<std::size_t> n;
         loop_.post([&] { n.set_value(server_.connections()); });
@@ -139,7 +140,9 @@ class shop {
     void handle(http::request const& what, http::responder to) {
         if (what.path() == "/checkout/waiting") {
             // The smallest thing that works. And while it waits, nobody is served.
+            begin();
             std::this_thread::sleep_for(bank_takes);
+            end();
             to.send({.body = "paid"});
         } else if (what.path() == "/checkout/timer") {
             // The bank's driver tells a loop when its answer is there. The responder waits for it, not we.
@@ -171,6 +174,7 @@ class shop {
             to.send({.body = "product " + std::string(what.path())});
         }
     }
+    // Of the loop's thread. The program asks when all have been paid, so no one is under way then.
     void begin() { most_ = std::max(most_.load(), ++under_way_); }
     void end() { --under_way_; }
 
@@ -185,16 +189,18 @@ class shop {
 
 // ---- Its clients. ----
 
+std::string request_for(std::string const& path) { return "GET " + path + " HTTP/1.1\r\nHost: shop\r\n\r\n"; }
+
 class client {
   public:
     explicit client(cairn::endpoint const& to, int buffer = 0)
         : fd_(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (buffer != 0) ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
-        if (::connect(fd_.get(), to.data(), to.size()) != 0)
+        if (!fd_ || ::connect(fd_.get(), to.data(), to.size()) != 0)
             throw std::system_error(errno, std::system_category(), "connect");
     }
     void say(std::string_view text) const { (void)::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL); }
-    void ask(std::string const& path) const { say("GET " + path + " HTTP/1.1\r\nHost: shop\r\n\r\n"); }
+    void ask(std::string const& path) const { say(request_for(path)); }
     /// The body of the next answer, or nothing if none comes within so long a time.
     std::string answer(std::chrono::milliseconds within = 5s) {
         for (;;) {
@@ -271,7 +277,7 @@ int main() {
     char const* const names[] = {"waits", "lets 8 threads wait", "is told when it is there"};
     for (std::size_t i = 0; i < 3; ++i) {
         results[i] = buy(here, ways[i], buyers);
-        at_once[i] = i == 0 ? 1 : here.most_at_once();
+        at_once[i] = here.most_at_once();
         std::cout << "    " << std::left << std::setw(27) << names[i] << std::right << std::setw(22)
                   << results[i].all_ms << " ms" << std::setw(12) << results[i].page_ms << " ms"
                   << std::setw(12) << at_once[i] << '\n';
@@ -279,17 +285,23 @@ int main() {
     for (std::size_t i = 0; i < 3; ++i)
         check(results[i].paid == buyers, std::string("all have paid where the handler ") + names[i]);
     check(results[0].all_ms >= buyers * 20, "a handler that waits serves one after the other");
-    check(at_once[1] == buyers && at_once[2] == buyers,
-          "a handler that answers later has all of them under way");
+    check(at_once[0] == 1, "and has one under way");
+    // All 20, unless this machine is so busy that the first have paid before the last have asked.
+    check(at_once[1] > 8 && at_once[2] > 8,
+          "a handler that answers later has more of them under way than there are threads");
     // 20 buyers and 8 threads: three rounds of the bank. The timer needs one. And the page does not notice.
 
     // ---- 2. ----
-    std::cout << "\n2. 500 clients, of which 100 send a byte now and then, and never a whole request\n";
+    constexpr std::size_t clients = 400;  // two descriptors each; many systems allow a process 1,024
+    constexpr std::size_t slow_ones = 100;
+    std::cout << "\n2. " << clients << " clients, of which " << slow_ones
+              << " send a byte now and then, and never a whole request\n";
     {
         std::size_t const before = resident_kilobytes();
         std::vector<std::unique_ptr<client>> slow, quick;
-        for (int i = 0; i < 100; ++i) slow.push_back(std::make_unique<client>(here.address()));
-        for (int i = 0; i < 400; ++i) quick.push_back(std::make_unique<client>(here.address()));
+        while (slow.size() < slow_ones) slow.push_back(std::make_unique<client>(here.address()));
+        while (slow.size() + quick.size() < clients)
+            quick.push_back(std::make_unique<client>(here.address()));
         std::size_t right = 0, asked = 0;
         auto const begin = clock_type::now();
         for (int round = 0; round < 10; ++round) {
@@ -302,10 +314,10 @@ int main() {
         std::cout << "  " << right << " answers for " << asked << " requests, " << std::setprecision(0)
                   << static_cast<double>(asked) / seconds << " a second, client and server on this machine; "
                   << std::setprecision(1)
-                  << static_cast<double>(resident_kilobytes() - std::min(before, resident_kilobytes())) / 500
+                  << static_cast<double>(std::max(resident_kilobytes(), before) - before) / clients
                   << " KB for a client, its own side included.\n";
         check(right == asked, "the slow ones hold up nobody");
-        check(here.clients() >= 500, "and they are all still there: a thread for each would be 500 threads");
+        check(here.clients() >= clients, "and they are all still there, with one thread for all");
         // They may stay for ten seconds: limits.header_time. Then they are told 408, and let go.
     }
 
@@ -313,10 +325,11 @@ int main() {
     std::cout << "\n3. A client that asks without end and reads nothing\n";
     {
         client greedy(here.address(), 64 * 1024);
+        std::string const one = request_for("/p");
         std::string block;
-        for (int i = 0; i < 100; ++i) block += "GET /p HTTP/1.1\r\nHost: shop\r\n\r\n";
+        for (int i = 0; i < 100; ++i) block += one;
         std::size_t const before = resident_kilobytes();
-        std::size_t const wish = 20'000'000;
+        std::size_t const wish = 64'000'000;  // more than the buffers of any usual system take
         std::size_t sent = 0;
         auto const push = [&] {
             while (sent < wish) {
@@ -328,19 +341,18 @@ int main() {
         do push();
         while (sent < wish && greedy.wait(POLLOUT, 300ms));
         std::size_t const stuck = sent;
-        auto const grown =
-            static_cast<double>(resident_kilobytes() - std::min(before, resident_kilobytes())) / 1'000;
+        auto const grown = static_cast<double>(std::max(resident_kilobytes(), before) - before) / 1'000;
         std::cout << "  After " << static_cast<double>(stuck) / 1e6
                   << " MB of requests its own send() stops. This process has grown by " << grown << " MB.\n";
         client other(here.address());
         other.ask("/p");
         check(stuck < wish, "it cannot send more: nobody reads what is not to be answered yet");
         check(other.answer() == "product /p", "the others are served meanwhile");
-        check(grown < 4 || keeps_freed_memory, "the server does not keep its answers");
+        check(grown < 4 || keeps_freed_memory, "less than 4 MB: the server does not keep its answers");
         // Now it reads. How many answers does it get?
-        std::size_t const requests = stuck / 31;
+        std::size_t const requests = stuck / one.size();
         std::size_t answers = 0;
-        while (answers < requests && greedy.wait(POLLIN, 2s) && greedy.read()) {
+        while (answers < requests && greedy.wait(POLLIN, 5s) && greedy.read()) {
             std::size_t at = 0;
             for (std::size_t next; (next = greedy.got().find("product /p", at)) != std::string::npos;
                  at = next + 10)
@@ -364,10 +376,12 @@ int main() {
     // The trade-off. A handler that answers later is two functions with a responder between them, and what it
     // knows travels in a capture; three questions to the bank one after the other are three of them. Code
     // that waits in the middle and yet blocks nobody is what coroutines are for: chapter 18.
-    std::cout << "\nThe waiting has moved out of the thread and into the code. Chapter 18 moves it back.\n";
-    // Exercises:
+    std::cout
+        << "\nThe trade-off: one thread serves all of them, and a handler that waits is cut in two, with a\n"
+           "responder in between. Chapter 18 writes it in one piece again, and still blocks nobody.\n";
+    // Exercises (answers: README.md):
     // 1. Let the bank take 200 ms for one buyer in ten. Who waits, with 8 threads?
-    // 2. Let 20 buyers pipeline two checkouts each. Why does the timer still need one round, and not two?
-    // 3. Put limits.write_time to 100 ms. What happens to the client in section 3, and when?
+    // 2. Let each of the 20 buyers pipeline two checkouts. Why does the timer still need one round, not two?
+    // 3. Set limits.write_time to 100 ms. What happens to the client in section 3, and when?
     return failures == 0 ? 0 : 1;
 }

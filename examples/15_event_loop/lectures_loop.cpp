@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Two scenes, each on the lecture's loop and on cairn's. Built with the address sanitizer and run by chapter
-// 12, which shows what it says. Each handler is one that anybody would write.
+// 15, which shows what it says. Each handler is one that anybody would write.
 #include "lectures_loop.hpp"
 
 #include <cairn/event_loop.hpp>
@@ -11,7 +11,6 @@
 #include <array>
 #include <cstddef>
 #include <iostream>
-
 #include <string>
 #include <string_view>
 #include <tuple>
