@@ -18,7 +18,7 @@
 //   pipelined                        it is not read from, until an answer has left
 //   connections                      nobody is accepted, until one has left; the system keeps them waiting
 //   header_time, body_time           408, and the end
-//   idle, write_time                 the end
+//   idle, write_time                 the end; one who does not take its last answers has both, in this order
 //
 // Not here: TLS, HTTP/2, bodies of requests in pieces. nginx in front has them.
 // Thread safety: for the loop's thread. From another one: loop.post().
