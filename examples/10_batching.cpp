@@ -198,9 +198,9 @@ int main() {
         std::sort(one.rounds.begin(), one.rounds.end(),
                   [](times const& a, times const& b) { return a.response.back() < b.response.back(); });
 
-    std::cout << "1. 100,000 events a second, batches of " << batch << "; one call in " << events / batch
-              << " of the sink takes " << milliseconds(stall).count()
-              << " ms, the others 1 ms\n   (median of " << rounds << " runs)\n\n"
+    std::cout << "1. 100,000 events a second, batches of " << batch << "; one of the sink's "
+              << events / batch << " calls takes " << milliseconds(stall).count() << " ms, the others "
+              << milliseconds(usual).count() << " ms\n   (median of " << rounds << " runs)\n\n"
               << "  buffer    holds    longest pause, ms         pushes that     events that were\n"
               << "                     predicted   observed      took > 2 ms     > 2 ms late\n";
     for (setting const& one : settings) {

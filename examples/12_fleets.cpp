@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Chapter 12. Fleets. Five caches have been filled by another program. Yours shall read what is there. Which
-// of the five has a key?
+// Chapter 12. Fleets. Five caches have been filled by another program. Yours is to read what is there.
+// Which of the five has a key?
 //
 // The one that the other program chose. Each client library hashes keys to a circle, but which hash, which
 // points and which names make the circle is a convention, and no two are alike. So this program first asks

@@ -10,7 +10,7 @@
 // This program starts three memcached and three nodes of a Redis Cluster, on loopback, and speaks with them
 // itself (13_live_fleet/protocols.hpp). The same servers are asked by the ring, by the circle of
 // libmemcached's clients and by hash % n, in one run. Where a program is not installed, its part is left out;
-// of Redis, 7 is the oldest that will do. All that is asserted is a count; nothing that takes time is.
+// of Redis, 7 is the oldest that will do. Counts are asserted, times are not.
 #include <cairn/fleets/libmemcached.hpp>
 #include <cairn/hash_ring.hpp>
 #include <cairn/router.hpp>

@@ -62,7 +62,7 @@ std::size_t status(std::string const& what) {
     return 0;
 }
 
-// ---- What a server does for a client. Blocking calls: it reads as it is thought. ----
+// ---- What a server does for a client. The calls block, so the code is what it says. ----
 
 /// Reads up to the end of a line. False if the client has gone, or has said nothing for too long.
 bool read_line(int client) {

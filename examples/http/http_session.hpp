@@ -6,8 +6,8 @@
 // else waits there. A responder, and the stream that it may begin, know the slot by its number and the client
 // only by a weak pointer: that the client has left harms nobody.
 //
-// A session reads, queues and writes as its server says, so its functions stand behind that, in
-// http_server.hpp; here is what they are.
+// What a session does with its requests needs the server's limits, handler and buffers. So those functions
+// are declared here, and defined behind the server, in http_server.hpp.
 #pragma once
 
 #include <cairn/connection.hpp>
