@@ -441,6 +441,7 @@ class redis_cluster {
         for (int attempt = 0;; ++attempt) {
             try {
                 start(program, folder, std::to_string(attempt));
+                join(make_table());
                 return;
             } catch (std::runtime_error const&) {  // another program may have taken a port meanwhile
                 if (attempt == 2) throw;
@@ -454,21 +455,14 @@ class redis_cluster {
         for (auto const& node : nodes_) addresses.push_back(node->address);
         return table(addresses);
     }
-    /// Tells each node its slots, and the first one where the others are. They tell each other the rest.
-    void join(table const& agreed) {
-        for (std::size_t i = 0; i < nodes_.size(); ++i) {
-            nodes_[i]->redis.must({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)});
-            for (std::size_t slot = 0; slot < table::slot_count;) {
-                std::size_t last = slot;
-                while (last < table::slot_count && agreed.owners()[last] == agreed.owners()[slot]) ++last;
-                if (agreed.owners()[slot] == i) give(i, slot, last - 1);
-                slot = last;
-            }
-        }
-        for (std::size_t i = 1; i < nodes_.size(); ++i)
-            nodes_[0]->redis.must({"CLUSTER", "MEET", "127.0.0.1", std::to_string(nodes_[i]->port),
-                                   std::to_string(nodes_[i]->bus)});
-        wait_until_all_agree();
+    /// News travel by gossip, within about a second. A node also waits two seconds after its start.
+    void wait_until_all_agree() {
+        for (auto const& node : nodes_)
+            node->process.until([&] {
+                std::string const info = node->redis.must({"CLUSTER", "INFO"});
+                return info.find("cluster_state:ok") != info.npos &&
+                       info.find("cluster_slots_ok:16384") != info.npos;
+            });
     }
     void kill(std::size_t node) { nodes_[node]->process.kill(); }
     /// What an operator does if a node without replicas is gone for good.
@@ -531,6 +525,23 @@ class redis_cluster {
             nodes_.push_back(std::move(one));
         }
     }
+    /// Tells each node its slots, and where the others are. What slots those have, they tell each other. Two
+    /// nodes that only a third one knows hear of each other too, but that may take seconds.
+    void join(table const& agreed) {
+        for (std::size_t i = 0; i < nodes_.size(); ++i) {
+            nodes_[i]->redis.must({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)});
+            for (std::size_t slot = 0; slot < table::slot_count;) {
+                std::size_t last = slot;
+                while (last < table::slot_count && agreed.owners()[last] == agreed.owners()[slot]) ++last;
+                if (agreed.owners()[slot] == i) give(i, slot, last - 1);
+                slot = last;
+            }
+        }
+        for (std::size_t i = 0; i < nodes_.size(); ++i)
+            for (std::size_t j = i + 1; j < nodes_.size(); ++j)
+                nodes_[i]->redis.must({"CLUSTER", "MEET", "127.0.0.1", std::to_string(nodes_[j]->port),
+                                       std::to_string(nodes_[j]->bus)});
+    }
     [[nodiscard]] std::size_t number_of(std::string const& address) const {
         return static_cast<std::size_t>(
             std::ranges::find(nodes_, address, [](auto const& node) { return node->address; }) -
@@ -538,15 +549,6 @@ class redis_cluster {
     }
     void give(std::size_t node, std::size_t first, std::size_t last) {
         nodes_[node]->redis.must({"CLUSTER", "ADDSLOTSRANGE", std::to_string(first), std::to_string(last)});
-    }
-    /// News travel by gossip, within about a second. A node also waits two seconds after its start.
-    void wait_until_all_agree() {
-        for (auto const& node : nodes_)
-            node->process.until([&] {
-                std::string const info = node->redis.must({"CLUSTER", "INFO"});
-                return info.find("cluster_state:ok") != info.npos &&
-                       info.find("cluster_slots_ok:16384") != info.npos;
-            });
     }
 
     std::vector<std::unique_ptr<redis_node>> nodes_;
@@ -608,7 +610,7 @@ void show_redis(redis_cluster& cluster) {
     std::cout << "\n5. Redis Cluster: three nodes, 16,384 slots, " << redis_keys.size()
               << " keys: hits in %, measured (predicted)\n";
     auto agreed = cluster.make_table();
-    cluster.join(agreed);
+    cluster.wait_until_all_agree();
     redis_reader told{cluster, agreed};
     redis_reader untold{cluster, agreed};  // hears nothing of what follows
     untold.asks_others = true;
