@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Chapter 2. Resharding: a server is added, and nearly every key is in the wrong place. Then: the ring.
 //
-// hash % n is a fine router until n changes. This program counts the keys that move, builds a ring by hand
-// to see that there is no magic in it, and then uses the real one: virtual nodes, weights, replicas, and
-// the exact plan of what a new node takes over.
+// The servers are full, so one more is bought. The router of chapter 1, hash % n, now says % (n + 1), and
+// sends most users to servers that have never heard of them: a cache is cold, and a database must first copy
+// nearly all that it has. This program counts the keys that move, builds a ring by hand to see that there is
+// no magic in it, finds what is wrong with that one, and then uses the real one: virtual nodes, weights,
+// replicas, and the exact plan of what a new node takes over.
+//
+// All numbers are counts of keys or shares of the circle; the same on every machine. Nothing is timed.
 #include <cairn/hash.hpp>
 #include <cairn/hash_ring.hpp>
 
@@ -86,15 +90,19 @@ int main() {
     // that is why the next table has 100,000 keys.
 
     // ---- Many keys: n / (n + 1) of them move. ----
-    std::cout << "\n2. 100,000 keys by hash % n\n     n -> n + 1     moved    n / (n + 1)\n";
+    std::cout << "\n2. 100,000 keys by hash % n: the share that moves\n"
+                 "     n -> n + 1     moved    n / (n + 1)\n";
+    bool as_in_theory = true;
     for (std::uint64_t const n : {2U, 10U, 100U}) {
         double const moved = share_moved([n](auto key) { return hash(key) % n; },
                                          [n](auto key) { return hash(key) % (n + 1); });
         double const theory = static_cast<double>(n) / static_cast<double>(n + 1);
         std::cout << std::setw(6) << n << " -> " << std::setw(3) << n + 1 << std::setw(12) << moved
                   << std::setw(13) << theory << '\n';
-        check(moved > theory - 0.01 && moved < theory + 0.01, "theory and count agree within 1 %");
+        as_in_theory = as_in_theory && moved > theory - 0.01 && moved < theory + 0.01;
     }
+    check(as_in_theory, "theory and count agree within 1 %");
+    // A key stays if hash % n == hash % (n + 1). Of n (n + 1) hashes in a row these are the first n.
 
     // ---- The ring, by hand. ----
     std::cout << "\n3. A ring of 100 nodes, one point each, made by hand\n";
@@ -109,23 +117,30 @@ int main() {
             ++moved;
             to_others += after.find(key) != node(100);
         }
-    std::cout << "  100 -> 101 nodes: " << static_cast<double>(moved) / key_count << " of the keys move\n";
+    std::cout << "  100 -> 101 nodes: " << static_cast<double>(moved) / key_count << " of the keys move, "
+              << to_others << " of them to an old node\n";
     check(moved < key_count / 10, "a small share moves, not 99 %");
     check(to_others == 0, "every key that moves goes to the new node");
+    // What is wrong with it? The new node has taken from one neighbour only. See who has how much:
 
     // ---- One point a node is uneven; many points even it out. ----
     std::cout << "\n4. Virtual nodes: 100 nodes, more and more points each\n"
                  "    points    fullest / mean    emptiest / mean\n";
+    double one_point = 0;
     double previous = 100;
+    bool evener = true;
     for (std::size_t const points : {1U, 10U, 40U, 160U, 1000U}) {
         cairn::hash_ring<> const ring(nodes(100), cairn::virtual_nodes<>(points));
         auto const shares = ring.shares();  // computed from the arcs, not sampled
         double const fullest = 100 * *std::max_element(shares.begin(), shares.end());
         double const emptiest = 100 * *std::min_element(shares.begin(), shares.end());
         std::cout << std::setw(10) << points << std::setw(18) << fullest << std::setw(19) << emptiest << '\n';
-        check(fullest < previous, "more points, more even");
+        if (points == 1) one_point = fullest;
+        evener = evener && fullest < previous;
         previous = fullest;
     }
+    check(one_point > 3, "with one point each, the fullest node has more than three times its due");
+    check(evener && previous < 1.1, "more points, more even: with 1,000 each, within 10 %");
 
     // ---- The real ring: the plan of a change, weights, replicas. ----
     std::cout << "\n5. The plan: what the 101st node takes, and from whom\n";
@@ -151,21 +166,23 @@ int main() {
     fleet.add("large", 3);
     std::cout << "  share of the large node, of weight 3 against 1: " << fleet.shares()[1] << '\n';
     check(fleet.shares()[1] > 0.68 && fleet.shares()[1] < 0.82,
-          "three quarters, give or take the luck of the points");
+          "three quarters, give or take the luck of the points: within 0.07");
     std::array<std::string const*, 3> replicas{};
     std::size_t const found = hundred.find_n("user:42", replicas);
     std::cout << "  user:42 lives on " << *replicas[0] << ", then " << *replicas[1] << ", then "
               << *replicas[2] << '\n';
     check(found == 3 && std::set<std::string const*>(replicas.begin(), replicas.end()).size() == 3,
-          "a preference list has distinct nodes");
+          "the three are different nodes");
 
-    std::cout
-        << "\nThe ring moves only what must move. It pays with arcs that are never quite even, and with a\n"
-           "search for each key. How even can they be? That is chapter 3. How fast the search? Chapter 4.\n";
+    std::cout << "\nThe trade-off: the ring moves only what must move. It pays with memory for its points, "
+                 "with arcs\n"
+                 "that are never quite even, and with a search for each key. How even can they be? That is\n"
+                 "chapter 3. How fast can the search be? Chapter 4.\n";
     // Exercises (answers: README.md):
     // 1. Remove node 50 of the hundred. Which nodes get its keys, and how many each?
     // 2. Give the ring by hand twenty points a node, at the hashes of node + number. How many of the forty
     //    labels of the nodes "s1" and "s11" differ, and what follows?
-    // 3. cairn::movement (router.hpp) counts moved keys for any two routers. Compare jump and maglev.
+    // 3. cairn::movement (router.hpp) counts moved keys for any two routers. Compare jump and maglev from 100
+    //    to 101.
     return failures == 0 ? 0 : 1;
 }
