@@ -159,7 +159,7 @@ void show_death() {
     std::vector<double> largest;
     std::vector<double> follow;
     for (std::size_t const points : {1U, 10U, 160U, 1'000U}) {
-        // Each of the dead server's arcs goes to one of nine at random. (A few fewer, where two of its own
+        // Each of the dead server's arcs goes to one of nine at random. (Slightly fewer, where two of its own
         // points are neighbours: their arcs go to one heir.)
         double const predicted = 9 * (1 - std::pow(8.0 / 9, points));
         count.push_back(mean_of_rings(
