@@ -2,11 +2,11 @@
 // Chapter 5. Producer and consumer. One thread takes orders, another one writes them down. How does an order
 // get across, and what if they come faster than they are written?
 //
-// The two must not touch the same list at the same moment, so there is a lock. And who finds nothing to do
-// must sleep, not ask again and again, so there is a condition variable: it sleeps until somebody says that
-// something has changed. Thirty lines, and each of them has been got wrong many times. This program gets one
-// wrong on purpose; then it lets the list grow without a limit, and gives it one; then it measures what the
-// lock and the sleep cost, which is why chapter 6 does without them.
+// The two must not touch the same list at the same moment, so there is a lock. And a thread that finds
+// nothing to do must sleep, not ask again and again, so there is a condition variable: the thread sleeps on
+// it until somebody says that something has changed. Thirty lines, and each of them has been got wrong many
+// times. This program gets one wrong on purpose; then it lets the list grow without a limit, and gives it
+// one; then it measures what the lock and the sleep cost, which is why chapter 6 does without them.
 //
 // Time is reported; asserted are counts, orders and limits.
 #include <cairn/spsc_queue.hpp>
@@ -65,7 +65,7 @@ class blocking_queue {
             if (closed_) return false;
             store(std::move(item));
         }
-        not_empty_.notify_one();  // after the lock is free, or who is woken would wait for it at once
+        not_empty_.notify_one();  // after the lock is free, or the woken thread would wait for it at once
         return true;
     }
     /// False if the queue is full.
@@ -79,12 +79,13 @@ class blocking_queue {
         not_empty_.notify_one();
         return true;
     }
-    /// If the queue is full, the oldest item goes, and is returned.
+    /// If the queue is full, the oldest item goes, and is returned. If it is closed, the item itself is.
     std::optional<T> push_and_drop(T item) {
         std::optional<T> dropped;
         {
             std::lock_guard const lock(mutex_);
             ++seen_.locks;
+            if (closed_) return item;
             if (items_.size() >= capacity_) {
                 dropped = std::move(items_.front());
                 items_.pop_front();
@@ -120,8 +121,8 @@ class blocking_queue {
         not_full_.notify_all();  // there is room for more than one now
         return all;
     }
-    /// No more goes in. What is there can still be taken. All that sleep must hear of it, or they sleep for
-    /// ever, and the program hangs at its end.
+    /// No more goes in. What is there can still be taken. All threads that sleep must hear of it, or they
+    /// sleep for ever, and the program hangs at its end.
     void close() {
         {
             std::lock_guard const lock(mutex_);
@@ -228,7 +229,7 @@ struct outcome {
 };
 
 /// The producer has `orders` orders; the consumer does not look at any before the producer is through, or
-/// waits. From then on each order takes it a microsecond.
+/// waits. It only asks each millisecond. From then on each order takes it a microsecond.
 template <class Push>
 outcome run(std::size_t limit, Push push) {
     blocking_queue<std::uint64_t> queue(limit);
@@ -238,7 +239,7 @@ outcome run(std::size_t limit, Push push) {
     std::thread consumer([&] {
         while (!through.load(std::memory_order_acquire)  // pairs with the store of the producer's end
                && queue.seen().waits_of_producers == 0)
-            std::this_thread::yield();
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         std::uint64_t next = 0;
         while (auto const order = queue.pop()) {
             taken = clock_type::now();
@@ -287,8 +288,7 @@ void show_standstill() {
     row("1,000, the oldest goes", dropping);
     std::cout
         << "  An order waits as long as all before it take: the length of the queue times a microsecond,\n"
-           "  or more. Who has no limit has not lost an order; each has only been late, and the memory "
-           "is gone.\n";
+           "  or more. Without a limit no order is lost; each is only late, and the memory is gone.\n";
     check(endless.longest == orders && endless.waits == 0,
           "without a limit the queue takes all, and the producer never hears that anything is wrong");
     check(waiting.longest == capacity && waiting.waits > 0 && waiting.arrived == orders && waiting.in_order,
@@ -488,17 +488,19 @@ int main() {
     show_many();
     show_cost();
     std::cout
-        << "\nThis queue is right, serves any number of threads, and lets them sleep: for jobs of a "
-           "millisecond\n"
-           "nothing better is needed. Its limit is part of it: who is too slow must be heard by who is too\n"
-           "fast. But each message is two locks, and each sleep some microseconds, when the message itself "
-           "may\n"
-           "be some nanoseconds of work. One producer and one consumer need no lock: that is chapter 6.\n";
-    // Exercises:
-    // 1. Leave notify_all() in close() out, or make it notify_one(). Which of the sections hangs, and when?
-    // 2. Let push() notify only if the queue was empty. It saves nearly all system calls. Is it still right
-    //    with two consumers?
-    // 3. The consumer takes a microsecond an order, the orders come every 0.9 microseconds. After how many
-    //    orders does a producer wait for the first time, with room for 1,000?
+        << "\nThe trade-off: this queue is right, serves any number of threads, and lets them sleep: for "
+           "jobs\n"
+           "of a millisecond nothing better is needed. The limit is part of it: the fast side must hear "
+           "that\n"
+           "the slow one is behind. But each message is two locks, and each sleep some microseconds, when\n"
+           "the message itself may be some nanoseconds of work. One producer and one consumer need no lock:\n"
+           "that is chapter 6.\n";
+    // Exercises (answers: README.md):
+    // 1. Leave notify_all() in close() out, or make it notify_one(). Which of the sections hang, and is it
+    //    sure?
+    // 2. Let push() notify only if the queue was empty. It saves nearly all system calls. Is it right with
+    //    one consumer, and with two?
+    // 3. An order takes the consumer 1 us, and one comes every 0.9 us. After how many orders does a producer
+    //    wait for the first time, with room for 1,000?
     return failures == 0 ? 0 : 1;
 }
