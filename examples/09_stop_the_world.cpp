@@ -337,7 +337,8 @@ int main() {
            "world goes on. As long as there is room beside the batch that is being written: how much room\n"
            "must there be? That is chapter 10.\n";
     // Exercises (answers: README.md):
-    // 1. Make a payment 1,024 bytes. Which of the four gets slower, and which push of it?
+    // 1. Make a payment 1,024 bytes (payment::rest in sinks/ledger.hpp). Which of the five get slower, and
+    //    which push of each?
     // 2. Make a batch 10,000. Compare "1 in 1,000" and "1 in 10,000" with what you expected.
     // 3. Let two threads push. What does single cost the thread that did not fill the buffer?
     return failures == 0 ? 0 : 1;
