@@ -29,9 +29,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -60,6 +63,7 @@ struct options {
     http::limits http{.body = 16 * 1024};
 };
 
+/// Precondition of its destructor: the loop does not run, or stop() has called then().
 class service {
   public:
     service(cairn::event_loop& loop, std::unique_ptr<backend> store, options const& how = {})
@@ -79,10 +83,10 @@ class service {
         for (std::string const& name : store_->shards()) names.insert(name);
         for (std::size_t i = 1; names.size() < how.shards; ++i) names.insert("shard-" + std::to_string(i));
         for (std::string const& name : names) {
-            open(name);
+            start(name, shard_table(*store_, name, names_));
             ring_.add(name);
         }
-        mover_.start(foreign(ring_, shards_), {});
+        mover_.start(foreign(ring_, shards_));
     }
     service(service const&) = delete;
     service& operator=(service const&) = delete;
@@ -109,9 +113,8 @@ class service {
             route(what, to);
         } catch (problem const& p) {
             refuse(to, p);
-        } catch (
-            std::exception const&) {  // a table that cannot be read: this client's trouble, not all others'
-            refuse(to, problem(500, "internal", "this could not be done: ask again"));
+        } catch (std::exception const& error) {
+            fail(to, error);  // a table that cannot be read: this client's trouble, not all others'
         }
     }
     void route(http::request const& what, http::responder& to) {
@@ -124,15 +127,14 @@ class service {
             pay(what, to);
         } else if (path == "/shards") {
             if (!get && !post) return not_allowed(to, "GET, POST");
-            post ? add_shard(what, to) : reply(to, json(200, shards().dump() + '\n'));
+            post ? add_shard(what, to) : reply(to, json(200, text(shards())));
         } else if (path.starts_with(one_payment) || path == "/stats" || path == "/metrics" ||
                    path == "/shards/plan") {
             if (!get) return not_allowed(to, "GET");
-            if (path == "/stats") return reply(to, json(200, stats().dump(2) + '\n'));
+            if (path == "/stats") return reply(to, json(200, text(stats(), 2)));
             if (path == "/metrics") return reply(to, {.body = metrics(), .type = metrics_page::content_type});
-            if (path == "/shards/plan")
-                return reply(to, json(200, plan_to_add(query_name(what)).dump() + '\n'));
-            look_up(path.substr(one_payment.size()), to);
+            if (path == "/shards/plan") return reply(to, json(200, text(plan_to_add(query_name(what)))));
+            look_up(decoded(path.substr(one_payment.size())), to);
         } else {
             throw problem(404, "not_found", "there is /payments, /payments/{id}, /stats, /metrics, /shards");
         }
@@ -140,7 +142,7 @@ class service {
 
     void pay(http::request const& what, http::responder& to) {
         require_json(what);
-        payment asked = parse_payment(what.body(), what.header("Idempotency-Key"), names_);
+        payment asked = parse_payment(what.body(), key_of(what), names_);
         asked.position = ring_.placement().position(asked.id.view());
         if (auto const other = in_flight_.find(asked.id.view()); other != in_flight_.end()) {
             if (!same_request(other->second->what, asked)) throw key_reused();
@@ -160,7 +162,7 @@ class service {
     /// A payment is settled.
     void settle(pending& one, outcome const& result) {
         in_flight_.erase(one.what.id.view());
-        latencies_.add(std::chrono::duration<double>(loop_.now() - one.began).count());
+        if (result.durable) latencies_.add(std::chrono::duration<double>(loop_.now() - one.began).count());
         bool again = false;
         for (http::responder& to : one.waiters) {
             if (!result.durable)
@@ -200,8 +202,8 @@ class service {
 
     // ---- Shards. ----
 
-    void open(std::string const& name) {
-        auto const made = std::make_shared<shard>(loop_, name, *store_, names_);
+    void start(std::string const& name, shard_table table) {
+        auto const made = std::make_shared<shard>(loop_, name, std::move(table));
         made->start(options_.batches, [this](pending& one, outcome const& result) { settle(one, result); });
         shards_.push_back(made);
     }
@@ -231,24 +233,48 @@ class service {
                 {"payments", static_cast<std::uint64_t>(of.share * static_cast<double>(stored()))},
                 {"arcs", std::move(arcs)}};
     }
-    /// From here on new payments go to the new owners. What is there already follows in the background.
+    /// Its file is opened by another thread: a new one is synced several times, and where the disk is busy
+    /// that takes seconds, in which the loop would serve nobody.
     void add_shard(http::request const& what, http::responder& to) {
         require_json(what);
         auto const body = nlohmann::json::parse(what.body(), nullptr, false);
         if (!body.is_object() || !body.contains("name") || !body["name"].is_string())
             throw problem(400, "malformed_json", R"(the body must be {"name":"…"})");
-        if (mover_.busy()) throw problem(409, "moving", "a shard is being added already");
+        if (mover_.busy() || opening_) throw problem(409, "moving", "a shard is being added already");
         std::string const name = body["name"];
+        (void)with(name);  // throws if it cannot be added
+        opener_ = std::jthread([this, name, to = std::move(to)]() mutable {
+            std::optional<shard_table> table;
+            std::exception_ptr error;
+            try {
+                table.emplace(*store_, name, names_);
+            } catch (...) {
+                error = std::current_exception();
+            }
+            loop_.post([this, name, to = std::move(to), table = std::move(table), error]() mutable {
+                opening_ = false;
+                try {
+                    if (error) std::rethrow_exception(error);
+                    switch_over(name, std::move(*table), to);
+                } catch (std::exception const& e) {
+                    fail(to, e);
+                }
+            });
+        });
+        opening_ = true;  // its post comes in a later turn
+    }
+    /// From here on new payments go to the new owners. What is there already follows in the background.
+    void switch_over(std::string const& name, shard_table table, http::responder& to) {
         ring after = with(name);
         plan const arcs = cairn::moved(ring_, after);
         auto const told = as_json(arcs);
-        open(name);  // some milliseconds, for a new file: nobody is served meanwhile
+        start(name, std::move(table));
         ring_ = std::move(after);
         std::vector<arc> moves;
         for (auto const& one : arcs.arcs)
             moves.push_back({find_shard(one.from), find_shard(one.to), one.first, one.last});
-        mover_.start(std::move(moves), {});
-        reply(to, json(202, told.dump() + '\n'));
+        mover_.start(std::move(moves));
+        reply(to, json(202, text(told)));
     }
     [[nodiscard]] std::shared_ptr<shard> find_shard(std::string const& name) const {
         for (auto const& one : shards_)
@@ -265,7 +291,8 @@ class service {
                 {"moving", mover_.busy()},
                 {"arcs", mover_.arcs()},
                 {"arcs_done", mover_.arcs_done()},
-                {"moved", mover_.moved()}};
+                {"moved", mover_.moved()},
+                {"last_error", mover_.last_error()}};
     }
     [[nodiscard]] std::uint64_t stored() const {
         std::uint64_t n = 0;
@@ -296,6 +323,7 @@ class service {
         made["names"] = names_.size();
         made["connections"] = server_.connections();
         made["requests"] = server_.requests();
+        made["last_error"] = last_error_;
         made["durable_ms_p50"] = latencies_.quantile(0.5) * 1e3;
         made["durable_ms_p99"] = latencies_.quantile(0.99) * 1e3;
         for (auto const& [status, n] : answers_) made["answers"][std::to_string(status)] = n;
@@ -308,9 +336,9 @@ class service {
         page.begin("gateway_replayed_total", "counter",
                    "Payments that were asked for again and answered as before.");
         page.sample(again_);
-        page.begin("gateway_durable_seconds", "histogram", "From a payment's acceptance to its commit.");
+        page.begin("gateway_durable_seconds", "histogram", "From a payment's acceptance until it is durable.");
         page.sample(latencies_);
-        page.begin("gateway_batch_payments", "histogram", "Payments in one transaction.");
+        page.begin("gateway_batch_payments", "histogram", "Rows in one batch: payments, and rows on their way to another shard.");
         for (auto const& one : shards_) page.sample(one->batch_sizes(), "shard", one->name());
         page.begin("gateway_shard_payments", "gauge", "Payments in a shard's table.");
         for (auto const& one : shards_) page.sample(one->stored(), "shard", one->name());
@@ -331,6 +359,10 @@ class service {
 
     // ---- Answers. ----
 
+    /// What an error says may be no UTF-8.
+    [[nodiscard]] static std::string text(nlohmann::json const& of, int indent = -1) {
+        return of.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+    }
     [[nodiscard]] static http::response json(unsigned status, std::string body) {
         return {.status = status, .body = std::move(body), .type = "application/json"};
     }
@@ -342,6 +374,11 @@ class service {
         http::response made = json(p.status(), error_body(p.code(), p.what()));
         if (p.status() == 503) made.headers.emplace_back("Retry-After", "1");
         reply(to, made);
+    }
+    /// Why stays in /stats: it is for those who run this, not for a client.
+    void fail(http::responder& to, std::exception const& error) {
+        last_error_ = error.what();
+        refuse(to, problem(500, "internal", "this could not be done: ask again"));
     }
     void not_allowed(http::responder& to, char const* methods) {
         http::response made = json(405, error_body("method_not_allowed", std::string("allowed: ") + methods));
@@ -355,10 +392,37 @@ class service {
         if (!http::same_name(type, "application/json"))
             throw problem(415, "unsupported_media_type", "Content-Type must be application/json");
     }
+    /// The Idempotency-Key, or nothing. Of two, this server could read one, and a proxy in front the other.
+    [[nodiscard]] static std::string_view key_of(http::request const& what) {
+        std::string_view found;
+        for (std::size_t i = 0, n = 0; i != what.headers(); ++i) {
+            auto const [name, value] = what.header(i);
+            if (!http::same_name(name, "Idempotency-Key")) continue;
+            if (++n > 1) throw problem(400, "two_keys", "Idempotency-Key is there twice");
+            found = value;
+        }
+        return found;
+    }
+    /// "a%3Ab" is "a:b": some clients write a colon so. What is no escape stays as it is.
+    [[nodiscard]] static std::string decoded(std::string_view path) {
+        std::string made;
+        for (std::size_t i = 0; i != path.size(); ++i) {
+            unsigned char byte = 0;
+            char const* const digits = path.data() + i + 1;
+            if (path[i] == '%' && path.size() - i > 2 &&
+                std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+                made += static_cast<char>(byte);
+                i += 2;
+            } else {
+                made += path[i];
+            }
+        }
+        return made;
+    }
     [[nodiscard]] static std::string query_name(http::request const& what) {
         std::string_view const query = what.query();
         if (!query.starts_with("add=")) throw problem(400, "missing_name", "ask for /shards/plan?add=name");
-        return std::string(query.substr(4));
+        return decoded(query.substr(4));
     }
     [[nodiscard]] static std::string hex(std::uint64_t number) {
         char digits[16];
@@ -379,7 +443,10 @@ class service {
         {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}};
     std::map<unsigned, std::uint64_t> answers_;
     std::uint64_t again_ = 0;
+    std::string last_error_;
+    bool opening_ = false;
     http::server server_;
+    std::jthread opener_;  // of a new shard; last, because it uses the others
 };
 
 }  // namespace gateway

@@ -225,30 +225,39 @@ class load {
     std::vector<std::unique_ptr<connection>> callers_;
 };
 
-/// Asks once, and waits for the answer: for a look by hand. @throws std::system_error
+/// Asks once, and waits for the answer: for a look by hand. Waits for a minute, because a disk that others
+/// write to may stand still for seconds. @throws std::system_error if there is no whole answer; it says why.
 [[nodiscard]] inline std::string ask(cairn::endpoint const& to, std::string const& request) {
     cairn::event_loop loop;
     struct asker {
         cairn::event_loop& loop;
         std::string& answer;
+        std::error_code& end;
         std::size_t on_data(cairn::connection<asker>& c, std::span<std::byte const> data) {
             answer.append(reinterpret_cast<char const*>(data.data()), data.size());
             if (answer_head::read(answer)) c.close();
             return data.size();
         }
-        void on_close(cairn::connection<asker>&, std::error_code) { loop.stop(); }
+        void on_close(cairn::connection<asker>&, std::error_code why) {
+            end = why;
+            loop.stop();
+        }
     };
     std::string answer;
-    cairn::connection<asker> c(loop, cairn::connect(to), {}, asker{loop, answer});
-    c.expires_after(std::chrono::seconds(10));
+    std::error_code end;
+    cairn::connection<asker> c(loop, cairn::connect(to), {}, asker{loop, answer, end});
+    c.expires_after(std::chrono::minutes(1));
     c.write(std::as_bytes(std::span(request)));
     loop.run();
-    return answer;
+    if (answer_head::read(answer)) return answer;
+    throw std::system_error(end ? end : std::make_error_code(std::errc::connection_aborted),
+                            "no answer to " + request.substr(0, request.find('\r')));
+}
+[[nodiscard]] inline std::string body_of(std::string const& answer) {
+    return std::string(answer_head::read(answer)->body);
 }
 [[nodiscard]] inline std::string get(cairn::endpoint const& to, std::string const& path) {
-    std::string const answer = ask(to, "GET " + path + " HTTP/1.1\r\nHost: gateway\r\n\r\n");
-    auto const read = answer_head::read(answer);
-    return read ? std::string(read->body) : std::string();
+    return body_of(ask(to, "GET " + path + " HTTP/1.1\r\nHost: gateway\r\n\r\n"));
 }
 [[nodiscard]] inline std::string post(std::string const& path, std::string const& fields,
                                       std::string const& body) {

@@ -64,13 +64,12 @@ class mover {
   public:
     explicit mover(cairn::event_loop& loop) : loop_(loop) {}
 
-    /// Begins. Calls done() when all is moved. Precondition: !busy().
-    void start(std::vector<arc> arcs, std::function<void()> done) {
+    /// Begins. Precondition: !busy().
+    void start(std::vector<arc> arcs) {
         arcs_ = std::move(arcs);
         std::sort(arcs_.begin(), arcs_.end(), [](arc const& a, arc const& b) { return a.first < b.first; });
         next_ = 0;
         moved_ = 0;
-        done_ = std::move(done);
         std::set<std::shared_ptr<shard>> donors;
         for (arc const& one : arcs_) donors.insert(one.from);
         auto const left = std::make_shared<std::size_t>(donors.size());
@@ -78,7 +77,6 @@ class mover {
             donor->when_settled(0, [this, left](bool) {
                 if (--*left == 0) step();
             });
-        if (arcs_.empty()) step();
     }
     /// Moves no more. What is left is found by the next one.
     void stop() noexcept {
@@ -100,6 +98,8 @@ class mover {
     [[nodiscard]] std::size_t arcs() const noexcept { return arcs_.size(); }
     [[nodiscard]] std::size_t arcs_done() const noexcept { return next_; }
     [[nodiscard]] std::uint64_t moved() const noexcept { return moved_; }
+    /// Why a table could not be read, the last time that one could not.
+    [[nodiscard]] std::string const& last_error() const noexcept { return last_error_; }
 
   private:
     static constexpr std::size_t at_once = 256;
@@ -107,11 +107,12 @@ class mover {
     void step() {
         // An empty arc costs a look. A few of them, then the others have their turn.
         for (int looks = 0; looks != 8; ++looks) {
-            if (next_ == arcs_.size()) return done_ ? done_() : void();
+            if (next_ == arcs_.size()) return;
             arc const& one = arcs_[next_];
             try {
                 rows_ = one.from->table().range(one.first, one.last, at_once);
-            } catch (std::exception const&) {
+            } catch (std::exception const& error) {
+                last_error_ = error.what();
                 return later(std::chrono::milliseconds(100));
             }
             if (!rows_.empty()) return copy(one);
@@ -147,7 +148,7 @@ class mover {
     std::size_t next_ = 0;
     std::vector<payment> rows_;  // on their way
     std::uint64_t moved_ = 0;
-    std::function<void()> done_;
+    std::string last_error_;
     cairn::timer again_;
 };
 

@@ -35,6 +35,7 @@
 namespace gateway {
 
 /// From 1 to 63 of letters, digits and . _ : - , so that it needs no quoting, in a path, in JSON or in SQL.
+/// Not "." or "..": clients take these out of a path before they ask.
 class payment_id {
   public:
     static constexpr std::size_t most = 63;
@@ -47,10 +48,11 @@ class payment_id {
         std::memcpy(text_.data(), text.data(), text.size());
     }
     [[nodiscard]] static bool is_valid(std::string_view text) noexcept {
-        return !text.empty() && text.size() <= most && std::all_of(text.begin(), text.end(), [](char c) {
-            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                   c == '_' || c == ':' || c == '-';
-        });
+        return !text.empty() && text.size() <= most && text != "." && text != ".." &&
+               std::all_of(text.begin(), text.end(), [](char c) {
+                   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                          c == '.' || c == '_' || c == ':' || c == '-';
+               });
     }
     [[nodiscard]] std::string_view view() const noexcept { return {text_.data(), size_}; }
     friend bool operator==(payment_id const& a, payment_id const& b) noexcept { return a.view() == b.view(); }
@@ -145,9 +147,9 @@ class payment_fields {
         if (!at_amount()) wrong_type();
         if (text.find_first_not_of("0123456789") == text.npos)  // an integer of more than 64 bits
             throw problem(422, "amount_too_large", "amount does not fit");
-        throw problem(
-            422, "invalid_amount",
-            "amount must be a string, or an integer of minor units: a number with a point is not exact");
+        throw problem(422, "invalid_amount",
+                      "amount must be a string, or an integer of minor units: a number with a point or an "
+                      "exponent is not exact");
     }
     bool string(std::string& value) {
         if (!open_) wrong_type();
@@ -172,7 +174,8 @@ class payment_fields {
     bool end_object() { return true; }
     bool start_array(std::size_t) { wrong_type(); }
     bool end_array() { return true; }
-    bool parse_error(std::size_t at, std::string const&, nlohmann::json::exception const&) {
+    bool parse_error(std::size_t at, std::string const& token, nlohmann::json::exception const& why) {
+        if (why.id == 406) return number_float(0, token);  // 1e400: JSON, but no double
         throw problem(400, "malformed_json", "not JSON, from byte " + std::to_string(at) + " on");
     }
 

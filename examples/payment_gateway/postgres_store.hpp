@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Shards in PostgreSQL: one table for each, in one database. Each writer commits in a transaction of its own.
+// Durable is what the server calls so: with its synchronous_commit = on, which is the default.
 //
 // The reader runs on the loop, so each of its questions stops the service for the way to the server and back:
 // good enough beside the database, not across a network.
@@ -25,11 +26,12 @@
 
 namespace gateway {
 
-/// What both sides ask a table. A key has no character that SQL would see: payment_id takes none.
+/// What both sides ask a table. A key has no character that SQL would see: payment_id takes none. After a
+/// broken connection, which throws, the next question makes a new one.
 class postgres_table {
   public:
     postgres_table(std::string const& dsn, std::string const& name, catalog& names)
-        : names_(names), name_(sinks::sql_name(name)), connection_(dsn) {}
+        : names_(names), dsn_(dsn), name_(sinks::sql_name(name)), connection_(dsn) {}
 
     [[nodiscard]] std::optional<payment> find(payment const& key) {
         auto const found = rows("WHERE (position, id) = " + tuple(key));
@@ -40,12 +42,12 @@ class postgres_table {
                     std::to_string(as_signed(last)) + " ORDER BY position LIMIT " + std::to_string(most));
     }
     [[nodiscard]] std::uint64_t count() {
-        return std::stoull(connection_.value("SELECT count(*) FROM " + name_));
+        return std::stoull(connection().value("SELECT count(*) FROM " + name_));
     }
     std::size_t erase(std::span<payment const> keys) {
         std::string sql = "DELETE FROM " + name_ + " WHERE (position, id) IN (";
         for (payment const& key : keys) sql += (&key == keys.data() ? "" : ", ") + tuple(key);
-        std::string const done = connection_.run(sql + ")");  // "DELETE 5"
+        std::string const done = connection().run(sql + ")");  // "DELETE 5"
         return std::stoul(done.substr(done.rfind(' ') + 1));
     }
 
@@ -54,7 +56,7 @@ class postgres_table {
         return "(" + std::to_string(as_signed(key.position)) + ", '" + std::string(key.id.view()) + "')";
     }
     [[nodiscard]] std::vector<payment> rows(std::string const& where) {
-        std::string const found = connection_.value(
+        std::string const found = connection().value(
             "SELECT coalesce(json_agg(r), '[]') FROM (SELECT * FROM " + name_ + " " + where + ") r");
         std::vector<payment> made;
         for (auto const& row : nlohmann::json::parse(found)) {
@@ -69,8 +71,13 @@ class postgres_table {
         return made;
     }
 
+    [[nodiscard]] sinks::postgres_connection& connection() {
+        if (!connection_.alive()) connection_ = sinks::postgres_connection(dsn_);
+        return connection_;
+    }
+
     catalog& names_;
-    std::string name_;
+    std::string dsn_, name_;
     sinks::postgres_connection connection_;
 };
 

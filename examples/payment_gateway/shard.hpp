@@ -67,12 +67,12 @@ class shard : public std::enable_shared_from_this<shard> {
     using batcher = cairn::batcher<payment, sink>;
 
   public:
-    shard(cairn::event_loop& loop, std::string name, backend& in, catalog& names)
+    shard(cairn::event_loop& loop, std::string name, shard_table table)
         : loop_(loop),
           name_(std::move(name)),
-          desk_(std::make_shared<desk>(desk{in.open_writer(name_, names), {}, 0})),
-          reader_(in.open_reader(name_, names)),
-          stored_(reader_->count()),
+          desk_(std::make_shared<desk>(desk{std::move(table.to), {}, 0})),
+          reader_(std::move(table.from)),
+          stored_(table.rows),
           batch_sizes_(histogram({1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024})) {}
 
     /// Once, before all else. The hooks know the shard by a weak pointer: a post may come after its end.

@@ -72,9 +72,19 @@ class backend {
     virtual ~backend() = default;
     /// The shards that are there.
     [[nodiscard]] virtual std::vector<std::string> shards() = 0;
-    /// Opens one, and makes it if it is not there. The writer first: it makes the table.
+    /// Opens one, and makes it if it is not there. The writer first: it makes the table. For any thread.
     [[nodiscard]] virtual std::unique_ptr<writer> open_writer(std::string const& shard, catalog& names) = 0;
     [[nodiscard]] virtual std::unique_ptr<reader> open_reader(std::string const& shard, catalog& names) = 0;
+};
+
+/// A shard's table, opened from both sides. That takes long where a new file is synced, several times.
+struct shard_table {
+    std::unique_ptr<writer> to;
+    std::unique_ptr<reader> from;
+    std::uint64_t rows;
+
+    shard_table(backend& in, std::string const& shard, catalog& names)
+        : to(in.open_writer(shard, names)), from(in.open_reader(shard, names)), rows(from->count()) {}
 };
 
 /// Databases have no unsigned integers. This keeps the order: 0 becomes the least one.
