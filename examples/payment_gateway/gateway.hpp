@@ -287,12 +287,9 @@ class service {
         for (std::size_t i = 0; i < shards_.size(); ++i)
             list.push_back(
                 {{"name", shards_[i]->name()}, {"payments", shards_[i]->stored()}, {"share", shares[i]}});
-        return {{"shards", std::move(list)},
-                {"moving", mover_.busy()},
-                {"arcs", mover_.arcs()},
-                {"arcs_done", mover_.arcs_done()},
-                {"moved", mover_.moved()},
-                {"last_error", mover_.last_error()}};
+        return {{"shards", std::move(list)}, {"moving", mover_.busy()},
+                {"arcs", mover_.arcs()},     {"arcs_done", mover_.arcs_done()},
+                {"moved", mover_.moved()},   {"last_error", mover_.last_error()}};
     }
     [[nodiscard]] std::uint64_t stored() const {
         std::uint64_t n = 0;
@@ -336,9 +333,11 @@ class service {
         page.begin("gateway_replayed_total", "counter",
                    "Payments that were asked for again and answered as before.");
         page.sample(again_);
-        page.begin("gateway_durable_seconds", "histogram", "From a payment's acceptance until it is durable.");
+        page.begin("gateway_durable_seconds", "histogram",
+                   "From a payment's acceptance until it is durable.");
         page.sample(latencies_);
-        page.begin("gateway_batch_payments", "histogram", "Rows in one batch: payments, and rows on their way to another shard.");
+        page.begin("gateway_batch_payments", "histogram",
+                   "Rows in one batch: payments, and rows on their way to another shard.");
         for (auto const& one : shards_) page.sample(one->batch_sizes(), "shard", one->name());
         page.begin("gateway_shard_payments", "gauge", "Payments in a shard's table.");
         for (auto const& one : shards_) page.sample(one->stored(), "shard", one->name());

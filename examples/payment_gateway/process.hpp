@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The gateway as a process: its life from start to SIGTERM, and a child that can be killed.
+// The gateway as a process: its life from start to SIGTERM; and a child process that can be killed.
 #pragma once
 
 #include <cairn/event_loop.hpp>
@@ -40,23 +40,26 @@ inline void serve(cairn::unique_fd listener, std::function<std::unique_ptr<backe
     loop.run();
 }
 
-/// The gateway in a child process. Precondition: this process has one thread, for it is forked.
+/// A service in a child process. Precondition: this process has one thread, for it is forked.
 class child {
   public:
     /// @param listener  stays open here: who connects while there is no child waits for the next one.
-    child(int listener, std::function<std::unique_ptr<backend>()> const& store, options const& how = {}) {
+    child(int listener, std::function<std::unique_ptr<backend>()> const& store, options const& how = {})
+        : child(listener, [&](cairn::unique_fd own) { serve(std::move(own), store, how); }) {}
+    child(int listener, std::function<void(cairn::unique_fd)> const& run) {
         cairn::unique_fd own(::fcntl(listener, F_DUPFD_CLOEXEC, 0));
+        if (!own) throw std::system_error(errno, std::generic_category(), "fcntl");
         pid_t const parent = ::getpid();
         pid_ = ::fork();
-        if (!own || pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
         if (pid_ != 0) return;
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) ::_exit(3);
         try {
-            serve(std::move(own), store, how);
+            run(std::move(own));
             ::_exit(0);
         } catch (std::exception const& error) {
-            std::cerr << "the gateway ended: " << error.what() << std::endl;
+            std::cerr << "the service ended: " << error.what() << std::endl;
             ::_exit(2);
         }
     }
