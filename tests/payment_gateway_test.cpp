@@ -162,8 +162,11 @@ class running {
     void stop() {
         if (!thread_.joinable()) return;
         on.go_on();
-        loop_.post([this] { here_->stop(5s, [this] { loop_.stop(); }); });
+        begin_to_stop();
         thread_.join();
+    }
+    void begin_to_stop() {
+        loop_.post([this] { here_->stop(60s, [this] { loop_.stop(); }); });
     }
     [[nodiscard]] cairn::endpoint const& at() const { return at_; }
     [[nodiscard]] gateway::audit audit() {
@@ -601,6 +604,29 @@ TEST(PaymentGateway, StoppedUnderLoadItAnswersWhatHasBegunAndLosesNothing) {
     auto const audit = here.audit();
     EXPECT_EQ(audit.missing(load.acknowledged()) + audit.twice + audit.wrong, 0U);
     EXPECT_LE(audit.rows, load.acknowledged().size() + load.unanswered().size());
+}
+
+TEST(PaymentGateway, StoppedItAnswersAllThatIsInFlight) {
+    support::scratch_folder const folder;
+    running here(folder.file("data"));
+    here.on.stop("shard-1");
+    caller idle(here.at());
+    std::vector<std::unique_ptr<caller>> clients;
+    for (int i = 0; i < 8; ++i) {
+        clients.push_back(std::make_unique<caller>(here.at()));
+        clients.back()->ask(request("k" + std::to_string(i), bread));
+    }
+    while (here.json("/stats")["in_flight"] != 8) std::this_thread::sleep_for(1ms);
+    here.begin_to_stop();
+    EXPECT_THROW((void)idle.answer(), std::runtime_error);  // hung up: it has asked nothing
+    here.on.go_on();
+    for (auto const& one : clients) {
+        auto const answer = one->answer();
+        EXPECT_EQ(answer.status, 201U);
+        EXPECT_EQ(answer.field("Connection"), "close");
+    }
+    clients.clear();
+    EXPECT_EQ(here.audit().rows, 8U);
 }
 
 TEST(PaymentGateway, KilledAtRandomMomentsItLosesNoAcknowledgedPaymentAndDoublesNone) {

@@ -134,7 +134,7 @@ class load {
     [[nodiscard]] histogram const& latencies() const noexcept { return latencies_; }
     /// Acknowledged in each slot of time.
     [[nodiscard]] std::vector<std::uint64_t> const& timeline() const noexcept { return timeline_; }
-    /// Until stop(), in seconds.
+    /// Until stop(), or until no connection was left, in seconds.
     [[nodiscard]] double seconds() const { return std::chrono::duration<double>(ended_at_ - began_).count(); }
 
   private:
@@ -147,12 +147,13 @@ class load {
     struct caller {
         load& of;
         std::deque<sent> waiting{};
+        bool leaving = false;  // the service has said that it reads no more here
 
         explicit caller(load& to) : of(to) {}
         void ask(connection& c) {
             std::string text;
             auto const now = cairn::event_loop::clock::now();
-            while (!of.stopping_ && waiting.size() < of.how_.pipeline) {
+            while (!of.stopping_ && !leaving && waiting.size() < of.how_.pipeline) {
                 std::uint64_t const n = of.take();
                 sample_payment{n}.append_request(text);
                 waiting.push_back({n, now});
@@ -168,6 +169,7 @@ class load {
                     c.close(std::errc::protocol_error);
                     return taken;
                 }
+                leaving = leaving || one->head.find("Connection: close") != std::string_view::npos;
                 of.answered(waiting.front(), *one);
                 waiting.pop_front();
             }
@@ -204,7 +206,9 @@ class load {
         ++timeline_[at];
     }
     void tell_end() {
-        if (open_ != 0) {
+        if (open_ == 0) {
+            if (!stopping_) ended_at_ = cairn::event_loop::clock::now();
+        } else {
             if (!stopping_) return;
             for (auto const& one : callers_)
                 if (!one->handler().waiting.empty()) return;

@@ -44,10 +44,11 @@ class metrics_page {
     [[nodiscard]] std::string text() && { return std::move(text_); }
 
   private:
-    template <class Number>
-    [[nodiscard]] static std::string number(Number value) {
-        char digits[32];
-        auto const end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    [[nodiscard]] static std::string number(std::integral auto value) { return std::to_string(value); }
+    /// 0.0001, where the shortest form is 1e-04: a bound is a label, and labels are compared as text.
+    [[nodiscard]] static std::string number(double value) {
+        char digits[400];
+        auto const end = std::to_chars(digits, digits + sizeof digits, value, std::chars_format::fixed).ptr;
         return {digits, end};
     }
     // Labels are ours, and a name of a shard is letters, digits and . _ : - : nothing needs an escape.

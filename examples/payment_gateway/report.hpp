@@ -145,7 +145,8 @@ td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid var(--line)}t
         for (mark const& one : what.marks) {
             double const x = left + each * one.at;
             line(" class=\"mark\"", x, top - 8, x, base);
-            write(" class=\"mark\"", "start", x + 4, top, one.label);
+            bool const is_right = x > width / 2;
+            write(" class=\"mark\"", is_right ? "end" : "start", is_right ? x - 4 : x + 4, top, one.label);
         }
         text_ += "</svg>\n";
     }
