@@ -257,9 +257,9 @@ void many_payments(sinks::temporary_directory& folders, bool figures, gateway::r
     // in t. With 64 clients that wait for their answers n is at most 64, and rather half of that: one half is
     // on the disk while the other is answered and asks again. So 64 waiting clients get 12 to 15 times as
     // much on a disk of 140 us, and 15 to 21 on one of 4 ms. On the quick one the processors are short
-    // already: NORMAL, which waits for no disk, is hardly faster. For each payment there are two messages
-    // through the kernel, and a page of the index for the log. With more in flight n grows, and one send()
-    // carries many answers.
+    // already: NORMAL, which waits for no disk, is a third faster, no more. For each payment there are two
+    // messages through the kernel, and a page of the index for the log. With more in flight n grows, and one
+    // send() carries many answers.
     //
     // NORMAL does not wait for the disk. kill -9 harms it no more than FULL, because the system has the
     // bytes. But when the power fails, the last payments are gone, and they were acknowledged: not for money.
