@@ -642,7 +642,7 @@ TEST(PaymentGateway, KilledAtRandomMomentsItLosesNoAcknowledgedPaymentAndDoubles
     std::uint64_t next = 0;
     for (int round = 0; round < 4; ++round) {
         bool const last = round == 3;  // not killed, so that all is answered in the end
-        gateway::child server(listener.get(), store, {.shards = 2});
+        auto server = gateway::in_child(listener.get(), store, {.shards = 2});
         EXPECT_FALSE(gateway::get(at, "/stats").empty());  // it is up
         cairn::event_loop loop;
         std::vector<std::uint64_t> const before = std::exchange(open, {});
@@ -817,14 +817,14 @@ TEST(PaymentGateway, KilledAtRandomMomentsOfAMoveItHasEachPaymentOnce) {
     }
     int killed = 0;
     for (bool moving = true; moving && killed < 50; ++killed) {
-        gateway::child server(listener.get(), store, {.shards = 1});
+        auto server = gateway::in_child(listener.get(), store, {.shards = 1});
         (void)gateway::ask(at, gateway::post("/shards", "", R"({"name":"shard-2"})"));  // known, later
         std::this_thread::sleep_for(std::chrono::microseconds(random() % 5'000));
         moving = nlohmann::json::parse(gateway::get(at, "/shards"))["moving"];
         EXPECT_EQ(server.end(SIGKILL), 128 + SIGKILL);
     }
     {
-        gateway::child server(listener.get(), store);
+        auto server = gateway::in_child(listener.get(), store);
         while (nlohmann::json::parse(gateway::get(at, "/shards"))["moving"]) std::this_thread::sleep_for(1ms);
         EXPECT_EQ(server.end(SIGTERM), 0);
     }

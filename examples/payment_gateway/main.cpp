@@ -124,8 +124,8 @@ void smallest_thing(sinks::temporary_directory& folders) {
         port const here;
         std::string const folder = folders.next();
         std::filesystem::create_directory(folder);
-        gateway::child server(here.listener.get(),
-                              [&](cairn::unique_fd own) { smallest_service(std::move(own), folder); });
+        auto server = gateway::in_child(
+            here.listener.get(), [&](cairn::unique_fd own) { smallest_service(std::move(own), folder); });
         // A client whose answer got lost on its way asks again.
         bool const both = status_of(pay(here.at, "order-17", bread)) == 201 &&
                           status_of(pay(here.at, "order-17", bread)) == 201;
@@ -155,7 +155,7 @@ void smallest_thing(sinks::temporary_directory& folders) {
 
 void one_payment(std::string const& folder) {
     port const here;
-    gateway::child server(here.listener.get(), gateway::files_in(folder));
+    auto server = gateway::in_child(here.listener.get(), gateway::files_in(folder));
     auto const show = [](char const* what, std::string const& answer) {
         std::cout << "  " << std::left << std::setw(18) << what << status_of(answer) << ' '
                   << gateway::body_of(answer);
@@ -181,7 +181,7 @@ void one_payment(std::string const& folder) {
     check(status_of(first) == 201 && gateway::body_of(again) == body && looked_up == body,
           "a payment that comes twice is answered as the first time");
     check(status_of(other) == 422, "and with another amount it is refused");
-    gateway::child restarted(here.listener.get(), gateway::files_in(folder));
+    auto restarted = gateway::in_child(here.listener.get(), gateway::files_in(folder));
     check(gateway::body_of(ask("order-17", bread)) == body,
           "after a restart it is still answered as the first time");
     check(ended == 0 && restarted.end(SIGTERM) == 0, "SIGTERM ends it in order");
@@ -206,7 +206,7 @@ result drive(setting const& how, std::string const& folder, std::chrono::millise
     port const here;
     gateway::options options;
     options.batches.max_batch = how.batch;
-    gateway::child server(here.listener.get(), gateway::files_in(folder, how.sync), options);
+    auto server = gateway::in_child(here.listener.get(), gateway::files_in(folder, how.sync), options);
     cairn::event_loop loop;
     gateway::load load(loop, here.at, {.pipeline = how.pipeline});
     load.on_end = [&] { loop.stop(); };
@@ -285,7 +285,7 @@ void kill_it(std::string const& folder, int times) {
     std::vector<std::uint64_t> acknowledged, unanswered;
     std::uint64_t next = 0, asked_again = 0, were_there = 0;
     for (int i = 0; i <= times; ++i) {
-        gateway::child server(here.listener.get(), gateway::files_in(folder), options);
+        auto server = gateway::in_child(here.listener.get(), gateway::files_in(folder), options);
         cairn::event_loop loop;
         std::size_t const open = unanswered.size();
         asked_again += open;
@@ -338,7 +338,7 @@ void one_more_shard(std::string const& folder) {
         next = load.next();
     };
     {  // Killed in the middle of the move, or right behind it if that is over too soon.
-        gateway::child server(here.listener.get(), gateway::files_in(folder), options);
+        auto server = gateway::in_child(here.listener.get(), gateway::files_in(folder), options);
         cairn::event_loop loop;
         gateway::load load(loop, here.at, {});
         load.on_end = [&] { loop.stop(); };
@@ -359,7 +359,7 @@ void one_more_shard(std::string const& folder) {
         remember(load);
         unanswered = load.unanswered();
     }
-    gateway::child server(here.listener.get(), gateway::files_in(folder), options);
+    auto server = gateway::in_child(here.listener.get(), gateway::files_in(folder), options);
     cairn::event_loop loop;
     std::size_t const open = unanswered.size();
     gateway::load load(loop, here.at, {.first = next, .before = std::move(unanswered)});
@@ -413,11 +413,13 @@ int chapter(bool figures, gateway::given const& said) {
     std::cout << "\n5. A fourth shard, kill -9 while payments move to it, and then SIGTERM, under load\n\n";
     one_more_shard(folders.next());
     gateway::write_page(said, std::move(page));
-    // The trade-off. An answer that means something costs the wait for the disk, and batching does not take
-    // it away: it shares it. Each client waits some milliseconds instead of some hundred microseconds; the
-    // service takes ten times as many. Where one client at a time comes, nothing is shared, and nothing is
-    // won.
-    //
+    std::cout
+        << "\nAn answer that means something costs the wait for the disk, and batching does not take it "
+           "away: it\n"
+           "shares it. Each client waits some milliseconds instead of some hundred microseconds, and the\n"
+           "service takes ten times as many. Where one client at a time comes, nothing is shared, and "
+           "nothing\n"
+           "is won.\n";
     // Exercises:
     // 1. Set batches.linger to 1 ms. The batches grow. Why does the throughput not, with 64 clients?
     // 2. Let the gateway answer when accept() has returned. What does section 4 say then?

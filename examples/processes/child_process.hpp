@@ -37,10 +37,17 @@ class child_process {
 
     /// -1 once its end has been seen.
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+    void signal(int number) const noexcept {
+        if (pid_ > 0) ::kill(pid_, number);
+    }
     /// Sends it a signal, and waits for its end: its exit code, or 128 and the signal. -1 if it was seen.
-    int end(int signal) noexcept {
+    int end(int number) noexcept {
+        signal(number);
+        return wait();
+    }
+    /// The same, without a signal.
+    int wait() noexcept {
         if (pid_ <= 0) return -1;
-        ::kill(pid_, signal);
         int status = 0;
         while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
         }

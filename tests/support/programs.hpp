@@ -105,7 +105,7 @@ class connection {
   public:
     explicit connection(std::uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         sockaddr_in const address = loopback(port);
-        timeval const patience{10, 0};
+        timeval const patience{60, 0};
         int const now = 1;
         setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
