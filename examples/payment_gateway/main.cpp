@@ -255,8 +255,8 @@ void many_payments(sinks::temporary_directory& folders, bool figures, gateway::r
     page.table(table);
     // The law: a disk that confirms a batch in t takes n / t payments a second, where n is what has gathered
     // in t. With 64 clients that wait for their answers n is at most 64, and rather half of that: one half is
-    // on the disk while the other is answered and asks again. So 64 waiting clients get 12 to 15 times as
-    // much on a disk of 140 us, and 15 to 21 on one of 4 ms. On the quick one the processors are short
+    // on the disk while the other is answered and asks again. So 64 waiting clients get 12 to 16 times as
+    // much on a disk of 140 to 170 us, and 15 to 21 on one of 4 ms. On the quick one the processors are short
     // already: NORMAL, which waits for no disk, is a third faster, no more. For each payment there are two
     // messages through the kernel, and a page of the index for the log. With more in flight n grows, and one
     // send() carries many answers.

@@ -16,8 +16,8 @@
 //   size                         O(threads + magazines)                   two locks
 //
 // One thread that makes and another that ends: the slots go back by the depot, a magazine at a time, and cost
-// some 3 ns more than the queue between the two. A thread keeps at most 252 free slots; at its end they go to
-// the depot. A thread prefers its own slots, then new ones, and takes those that others have released only
+// up to 5 ns more than the queue between the two. A thread keeps at most 252 free slots; at its end they go
+// to the depot. A thread prefers its own slots, then new ones, and takes those that others have released only
 // when these are half of all: so the pool may grow to twice what is out at most. Slabs are those of
 // object_pool, and so is what is checked in debug and hardened builds.
 //
