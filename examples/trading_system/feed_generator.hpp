@@ -33,7 +33,7 @@ namespace trading {
 
 struct feed_options {
     std::uint64_t seed = 1;
-    std::uint64_t messages = 1'000'000;  ///< about orders; the directory and the events come on top
+    std::uint64_t messages = 300'000;  ///< about orders; the directory and the events come on top
     std::uint16_t stocks = 1'000;
     std::uint32_t live_orders = 100'000;  ///< so many wait in the books once the day is under way
 };

@@ -74,7 +74,7 @@ constexpr std::string_view usage =
     "                      [--workers N] [--rate N] [--picture F] [--serve PORT] [--short]\n"
     "  --file F      a day in ITCH 5.0, each message behind its length, unpacked; else one is made\n"
     "  --make F      writes such a day, and ends\n"
-    "  --messages N  of the day that is made (1000000); of a file, how many the chapter looks at\n"
+    "  --messages N  of the day that is made (300000); of a file, how many the chapter looks at\n"
     "  --orders N    that wait in its books at once (100000)\n"
     "  --stocks N    of it (1000)          --seed N   another day (1)\n"
     "  --workers N   threads with books    --rate N   messages a second, where they come in time\n"
@@ -115,7 +115,7 @@ options parse(std::span<char* const> words) {
         };
         if (name == "--help" || name == "-h") {
             made.help = true;
-        } else if (name == "--short") {  // for slow machines
+        } else if (name == "--short") {  // for slow machines and sanitizers
             made.feed.messages = 100'000;
             made.feed.live_orders = 10'000;
         } else if (name == "--file") {
