@@ -17,13 +17,16 @@
 #include <functional>
 #include <iomanip>
 #include <iostream>
-#include <memory>
 #include <numeric>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "memory/counting_allocator.hpp"
+
 namespace {
+
+using memory::bytes_held, memory::counting_allocator;
 
 int failures = 0;
 
@@ -32,26 +35,6 @@ void check(bool holds, char const* claim) {
     std::cout << (holds ? "  holds: " : "  WRONG: ") << claim << '\n';
     failures += !holds;
 }
-
-/// A standard allocator that counts the bytes it has handed out.
-std::size_t bytes_in_use = 0;
-
-template <class T>
-struct counting_allocator {
-    using value_type = T;
-    counting_allocator() = default;
-    template <class U>
-    counting_allocator(counting_allocator<U> const&) noexcept {}
-    T* allocate(std::size_t n) {
-        bytes_in_use += n * sizeof(T);
-        return std::allocator<T>{}.allocate(n);
-    }
-    void deallocate(T* p, std::size_t n) noexcept {
-        bytes_in_use -= n * sizeof(T);
-        std::allocator<T>{}.deallocate(p, n);
-    }
-    friend bool operator==(counting_allocator const&, counting_allocator const&) { return true; }
-};
 
 /// From a user to the number of a server.
 using routing_table =
@@ -108,7 +91,7 @@ int main() {
     double bytes_each = 0;
     for (std::uint64_t const n : {users / 100, users / 10, users}) {
         routing_table const one = table_of(n);
-        bytes_each = static_cast<double>(bytes_in_use) / static_cast<double>(n);
+        bytes_each = static_cast<double>(bytes_held) / static_cast<double>(n);
         least = std::min(least, bytes_each);
         most = std::max(most, bytes_each);
         row(static_cast<double>(n), bytes_each, "counted");
@@ -117,7 +100,7 @@ int main() {
     std::cout << "  That is " << 1e9 * bytes_each / (1024.0 * 1024.0 * 1024.0)
               << " GiB for a billion users, in every process that routes. (These are the bytes that were\n"
                  "  asked for; malloc adds some to each entry.)\n";
-    check(bytes_in_use == 0, "the bytes of a table that is gone are given back");
+    check(bytes_held == 0, "the bytes of a table that is gone are given back");
     check(least > 10, "an entry costs more than the 10 bytes that it says");
     check(most < 1.3 * least, "each entry costs about the same at any size, so the projection may multiply");
 

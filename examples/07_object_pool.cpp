@@ -34,6 +34,8 @@
 #include <utility>
 #include <vector>
 
+#include "memory/counting_allocator.hpp"
+
 namespace {
 
 int failures = 0;
@@ -405,25 +407,7 @@ class table {
 
 // ---- Memory. ----
 
-/// A standard allocator that counts the bytes it has handed out.
-std::size_t bytes_held = 0;
-
-template <class T>
-struct counting_allocator {
-    using value_type = T;
-    counting_allocator() = default;
-    template <class U>
-    counting_allocator(counting_allocator<U> const&) noexcept {}
-    T* allocate(std::size_t n) {
-        bytes_held += n * sizeof(T);
-        return std::allocator<T>{}.allocate(n);
-    }
-    void deallocate(T* p, std::size_t n) noexcept {
-        bytes_held -= n * sizeof(T);
-        std::allocator<T>{}.deallocate(p, n);
-    }
-    friend bool operator==(counting_allocator const&, counting_allocator const&) { return true; }
-};
+using memory::bytes_held, memory::counting_allocator;
 
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
 

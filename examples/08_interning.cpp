@@ -17,7 +17,6 @@
 #include <deque>
 #include <iomanip>
 #include <iostream>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -29,6 +28,8 @@
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "memory/counting_allocator.hpp"
 
 namespace {
 
@@ -106,25 +107,7 @@ void race_for_new_names() {
 
 // ---- Memory. ----
 
-/// A standard allocator that counts the bytes it has handed out.
-std::size_t bytes_held = 0;
-
-template <class T>
-struct counting_allocator {
-    using value_type = T;
-    counting_allocator() = default;
-    template <class U>
-    counting_allocator(counting_allocator<U> const&) noexcept {}
-    T* allocate(std::size_t n) {
-        bytes_held += n * sizeof(T);
-        return std::allocator<T>{}.allocate(n);
-    }
-    void deallocate(T* p, std::size_t n) noexcept {
-        bytes_held -= n * sizeof(T);
-        std::allocator<T>{}.deallocate(p, n);
-    }
-    friend bool operator==(counting_allocator const&, counting_allocator const&) { return true; }
-};
+using memory::bytes_held, memory::counting_allocator;
 using counted_string = std::basic_string<char, std::char_traits<char>, counting_allocator<char>>;
 template <class T>
 using counted_vector = std::vector<T, counting_allocator<T>>;

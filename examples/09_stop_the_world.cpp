@@ -28,6 +28,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "files/temporary_folder.hpp"
 #include "sinks/ledger.hpp"
 
 namespace {
@@ -163,7 +164,7 @@ struct series {
 
 /// One round: a payment is pushed when it is due, or as soon as the push before has returned.
 template <class Buffer>
-void run(series& to, sinks::temporary_directory& directory) {
+void run(series& to, files::temporary_folder& directory) {
     std::string const path = directory.next();
     sinks::ledger ledger(path);
     observed seen;
@@ -196,7 +197,7 @@ void run(series& to, sinks::temporary_directory& directory) {
 
 /// How many rows a second reach the disk if each call brings n.
 template <class Ledger>
-double rows_a_second(std::size_t n, sinks::temporary_directory& directory) {
+double rows_a_second(std::size_t n, files::temporary_folder& directory) {
     Ledger ledger(directory.next());
     std::vector<payment> rows(n);
     std::uint64_t id = 0;
@@ -231,7 +232,7 @@ std::string bar(std::uint64_t count) {
 }  // namespace
 
 int main() {
-    sinks::temporary_directory directory;
+    files::temporary_folder directory;
     std::cout << std::fixed;
 
     // ---- Why batches at all. ----

@@ -37,6 +37,7 @@
 #include <utility>
 #include <vector>
 
+#include "files/temporary_folder.hpp"
 #include "sinks/ledger.hpp"
 
 namespace {
@@ -315,7 +316,7 @@ int main() {
     // batch must stay where it is until the sink has returned. Then a retry needs no copy either.
 
     // ---- Committed, and told otherwise. ----
-    sinks::temporary_directory directory;
+    files::temporary_folder directory;
     auto const [plain, plain_repeats] = through_a_breaking_connection(directory.next(), sinks::key::none);
     auto const [keyed, keyed_repeats] = through_a_breaking_connection(directory.next(), sinks::key::id);
     std::cout << "\n2. " << many << " payments into " << sinks::ledger::what

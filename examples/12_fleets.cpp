@@ -35,6 +35,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "files/temporary_folder.hpp"
 #include "processes/server_process.hpp"
 #endif
 
@@ -178,7 +179,7 @@ void show_fleet() {
         std::cout << "  left out: memcached is not installed here\n";
         return;
     }
-    processes::temporary_folder const folder;
+    files::temporary_folder const folder;
     std::vector<std::unique_ptr<memcached_server>> servers;
     for (int i = 0; i < 5; ++i)
         servers.push_back(start_memcached(program, folder / std::to_string(i) + ".log"));

@@ -39,6 +39,7 @@
 #include <vector>
 
 #include "13_live_fleet/protocols.hpp"
+#include "files/temporary_folder.hpp"
 #include "processes/server_process.hpp"
 
 namespace {
@@ -182,7 +183,7 @@ struct tally {
 
 class fleet {
   public:
-    fleet(std::string const& program, processes::temporary_folder const& folder) {
+    fleet(std::string const& program, files::temporary_folder const& folder) {
         for (char const* const host : hosts)
             servers_.push_back(std::make_unique<memcached>(program, folder / host));
     }
@@ -437,7 +438,7 @@ class redis_cluster {
   public:
     using table = cairn::slots<std::string>;  // of addresses, as Redis writes them
 
-    redis_cluster(std::string const& program, processes::temporary_folder const& folder) {
+    redis_cluster(std::string const& program, files::temporary_folder const& folder) {
         for (int attempt = 0;; ++attempt) {
             try {
                 start(program, folder, std::to_string(attempt));
@@ -484,7 +485,7 @@ class redis_cluster {
     live::redis_client& any() { return nodes_[0]->redis; }
 
   private:
-    void start(std::string const& program, processes::temporary_folder const& folder,
+    void start(std::string const& program, files::temporary_folder const& folder,
                std::string const& attempt) {
         auto const ports = processes::free_ports(2 * server_count);
         for (std::size_t i = 0; i < server_count; ++i) {
@@ -666,7 +667,7 @@ void show_redis(redis_cluster& cluster) {
 
 int main() {
     try {
-        processes::temporary_folder const folder;
+        files::temporary_folder const folder;
         std::string const redis_program = processes::find_program("redis-server");
         std::string const memcached_program = processes::find_program("memcached");
         // Redis first: it wants two seconds after its start, which pass while memcached is asked.

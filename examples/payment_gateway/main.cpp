@@ -37,7 +37,7 @@
 
 #include <cairn/batcher.hpp>
 
-#include "../sinks/ledger.hpp"
+#include "../files/temporary_folder.hpp"
 #include "audit.hpp"
 #include "commands.hpp"
 #include "load.hpp"
@@ -116,7 +116,7 @@ gateway::audit audit_of(std::string const& folder) {
     return gateway::audit::of(files);
 }
 
-void smallest_thing(sinks::temporary_directory& folders) {
+void smallest_thing(files::temporary_folder& folders) {
     std::cout << "1. The smallest thing that works: say yes, and write it soon\n\n";
     std::uint64_t acknowledged = 0, rows = 0, lost = 0, twice = 0;
     // Killed just after a commit it loses nothing: then once more.
@@ -227,7 +227,7 @@ result drive(setting const& how, std::string const& folder, std::chrono::millise
     return made;
 }
 
-void many_payments(sinks::temporary_directory& folders, bool figures, gateway::report_page& page) {
+void many_payments(files::temporary_folder& folders, bool figures, gateway::report_page& page) {
     double const disk = disk_takes(folders.next());
     std::cout << "\n3. 64 clients, each asks again when it is answered; the disk confirms 12 KiB in "
               << rounded(disk) << " us\n\n"
@@ -398,7 +398,7 @@ void one_more_shard(std::string const& folder) {
 }
 
 int chapter(bool figures, gateway::given const& said) {
-    sinks::temporary_directory folders;
+    files::temporary_folder folders;
     gateway::report_page page("Payment gateway");
     page.paragraph(gateway::machine());
     page.paragraph(

@@ -6,15 +6,12 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
@@ -32,35 +29,14 @@ namespace processes {
 /// Where a program lies, or "". Looks in PATH and where Debian puts servers.
 inline std::string find_program(std::string const& name) {
     char const* const path = std::getenv("PATH");
-    std::string const folders = std::string(path != nullptr ? path : "") + ":/usr/bin:/usr/sbin:";
+    std::string const folders =
+        std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/local/sbin:/usr/bin:";
     for (std::size_t begin = 0, end = 0; (end = folders.find(':', begin)) != folders.npos; begin = end + 1) {
         std::string const file = folders.substr(begin, end - begin) + '/' + name;
         if (end > begin && ::access(file.c_str(), X_OK) == 0) return file;
     }
     return {};
 }
-
-/// A folder that goes with all that is in it. Its path is short: a Unix socket's may have 107 bytes.
-class temporary_folder {
-  public:
-    temporary_folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr)
-            throw std::system_error(errno, std::generic_category(), "mkdtemp");
-        path_ = name;
-    }
-    ~temporary_folder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    temporary_folder(temporary_folder const&) = delete;
-    temporary_folder& operator=(temporary_folder const&) = delete;
-    /// A path in it.
-    [[nodiscard]] std::string operator/(std::string const& name) const { return (path_ / name).string(); }
-
-  private:
-    std::filesystem::path path_;
-};
 
 /// `count` different ports of loopback that nobody has just now. Somebody may be quicker to take one, so
 /// whoever starts a server there must be ready to try again.

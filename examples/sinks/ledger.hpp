@@ -19,7 +19,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,26 +47,6 @@ struct ledger_contents {
     std::uint64_t rows = 0;
     std::uint64_t different = 0;  ///< ids
     std::uint64_t last = 0;       ///< the highest id
-};
-
-/// A directory that is gone at the end, with all in it.
-class temporary_directory {
-  public:
-    temporary_directory() : path_((std::filesystem::temp_directory_path() / "cairn-XXXXXX").string()) {
-        if (mkdtemp(path_.data()) == nullptr) throw std::system_error(errno, std::generic_category(), path_);
-    }
-    temporary_directory(temporary_directory const&) = delete;
-    temporary_directory& operator=(temporary_directory const&) = delete;
-    ~temporary_directory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    /// A path in it that has not been given before.
-    [[nodiscard]] std::string next() { return path_ + "/" + std::to_string(++given_); }
-
-  private:
-    std::string path_;
-    int given_ = 0;
 };
 
 /// Appends. Its key is for ids that never fall: what is not above the last one is there already.

@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -32,46 +31,21 @@
 #include <utility>
 #include <vector>
 
+#include "../../examples/files/temporary_folder.hpp"
+#include "../../examples/processes/server_process.hpp"
+
 namespace support {
 
-/// Where a program lies, or nothing. Looks in PATH and where Debian puts servers.
-inline std::string find_program(std::string const& name) {
-    char const* const path = std::getenv("PATH");
-    std::string folders = std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/local/sbin:/usr/bin";
-    for (std::size_t begin = 0; begin <= folders.size();) {
-        std::size_t const end = std::min(folders.find(':', begin), folders.size());
-        std::string const file = folders.substr(begin, end - begin) + '/' + name;
-        if (end > begin && access(file.c_str(), X_OK) == 0) return file;
-        begin = end + 1;
-    }
-    return {};
-}
+using processes::find_program, processes::free_ports;
 
 /// A folder that goes with all that is in it.
-class temporary_folder {
+class temporary_folder : public files::temporary_folder {
   public:
-    temporary_folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
-        if (mkdtemp(name.data()) == nullptr)
-            throw std::system_error(errno, std::generic_category(), "mkdtemp");
-        path_ = name;
-    }
-    ~temporary_folder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    temporary_folder(temporary_folder const&) = delete;
-    temporary_folder& operator=(temporary_folder const&) = delete;
-
-    [[nodiscard]] std::string path() const { return path_.string(); }
     /// Writes a file and returns its path.
     std::string write(std::string const& name, std::string const& text) const {
-        std::ofstream(path_ / name) << text;
-        return (path_ / name).string();
+        std::ofstream(*this / name) << text;
+        return *this / name;
     }
-
-  private:
-    std::filesystem::path path_;
 };
 
 inline sockaddr_in loopback(std::uint16_t port) {
@@ -82,25 +56,7 @@ inline sockaddr_in loopback(std::uint16_t port) {
     return address;
 }
 
-/// Ports of loopback that nobody has just now, all different.
-inline std::vector<std::uint16_t> free_ports(std::size_t count) {
-    std::vector<int> sockets;
-    std::vector<std::uint16_t> ports;
-    for (std::size_t i = 0; i < count; ++i) {
-        int const fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        sockaddr_in address = loopback(0);
-        socklen_t size = sizeof address;
-        if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-            getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
-            throw std::system_error(errno, std::generic_category(), "bind");
-        sockets.push_back(fd);
-        ports.push_back(ntohs(address.sin_port));
-    }
-    for (int const fd : sockets) close(fd);
-    return ports;
-}
-
-/// A connection to a port of loopback. Nothing takes longer than ten seconds: then it throws.
+/// A connection to a port of loopback. Nothing takes longer than a minute: then it throws.
 class connection {
   public:
     explicit connection(std::uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
